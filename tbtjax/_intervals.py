@@ -144,8 +144,8 @@ def _first_level(pairs: Pairs, peak: jax.Array, possible: jax.Array):
     log_g = _log(g)
     eligible = possible & ~free & jnp.isfinite(g)
 
-    def newton(y):
-        """Where each pair's tangents say the root is, and whether it is still to come."""
+    def look(y):
+        """Where the tangents say the root is, who says so, and whether it is still to come."""
         h, slope, noise = _condition(pairs, y)
         rising = eligible & (y < peak) & (slope > 0)
         from_h = y - h / jnp.where(rising, slope, 1)
@@ -158,28 +158,14 @@ def _first_level(pairs: Pairs, peak: jax.Array, possible: jax.Array):
         from_k = y - k / jnp.where(twin, k_slope, 1)
         target = jnp.where(rising, from_h, -jnp.inf)
         target = jnp.where(twin, jnp.maximum(target, from_k), target)
-        return target, jnp.any(rising & (h < -noise), axis=0)
-
-    def step(carry):
-        y, _, rounds, _ = carry
-        target, _ = newton(y)
-        y = jnp.maximum(y, jnp.max(target, axis=0))
-        target, pending = newton(y)
-        return y, pending, rounds + 1, jnp.argmax(target, axis=0)
-
-    def unfinished(carry):
-        _, pending, rounds, _ = carry
-        return jnp.any(pending) & (rounds < _MOST_ROUNDS)
+        pending = jnp.any(rising & (h < -noise), axis=0)
+        return jnp.max(target, axis=0), jnp.argmax(target, axis=0), pending
 
     # log(g) − y bounds log1p(g·e^{−y}) from below, so this start is at or below the root.
     bound = jnp.where(m > -1, (log_g - d) / jnp.where(m > -1, 1 + m, 1), 0)
     bound = jnp.where(eligible & (g > 0), bound, 0)
     start = jnp.maximum(jnp.max(bound, axis=0), 0)
-    target, pending = newton(start)
-    y, pending, _, pair = jax.lax.while_loop(
-        unfinished, step, (start, pending, 0, jnp.argmax(target, axis=0))
-    )
-    return y, pair, ~pending
+    return _rounds(look, lambda y, target: jnp.maximum(y, target), start)
 
 
 def _last_level(pairs: Pairs, peak: jax.Array, possible: jax.Array):
@@ -187,28 +173,33 @@ def _last_level(pairs: Pairs, peak: jax.Array, possible: jax.Array):
     d, m, _, free = pairs
     falling = possible & ~free & (m < 0)
 
-    def newton(y):
+    def look(y):
         h, slope, noise = _condition(pairs, jnp.where(jnp.isfinite(y), y, 0))
         beyond = falling & (y > peak) & (slope < 0)
         target = jnp.where(beyond, y - h / jnp.where(beyond, slope, -1), jnp.inf)
-        return target, jnp.any(beyond & (h < -noise), axis=0)
-
-    def step(carry):
-        y, _, rounds, _ = carry
-        target, _ = newton(y)
-        y = jnp.minimum(y, jnp.maximum(jnp.min(target, axis=0), 0))
-        target, pending = newton(y)
-        return y, pending, rounds + 1, jnp.argmin(target, axis=0)
-
-    def unfinished(carry):
-        _, pending, rounds, _ = carry
-        return jnp.any(pending) & (rounds < _MOST_ROUNDS)
+        pending = jnp.any(beyond & (h < -noise), axis=0)
+        return jnp.min(target, axis=0), jnp.argmin(target, axis=0), pending
 
     # Where the order turns, h ≤ 0: the root is at or before that.
     swap = jnp.where(falling, d / jnp.where(falling, -m, 1), jnp.inf)
     start = jnp.maximum(jnp.min(swap, axis=0), 0)
-    target, pending = newton(start)
-    y, pending, _, pair = jax.lax.while_loop(
-        unfinished, step, (start, pending, 0, jnp.argmin(target, axis=0))
-    )
+    return _rounds(look, lambda y, target: jnp.maximum(jnp.minimum(y, target), 0), start)
+
+
+def _rounds(look, move, start: jax.Array):
+    """Moves y to the tangents' root until no game has one still to come.
+
+    Returns y, the index of the pair that decided and whether the game is done, each `[games]`.
+    """
+
+    def step(carry):
+        y, (target, _, _), rounds = carry
+        y = move(y, target)
+        return y, look(y), rounds + 1
+
+    def unfinished(carry):
+        _, (_, _, pending), rounds = carry
+        return jnp.any(pending) & (rounds < _MOST_ROUNDS)
+
+    y, (_, pair, pending), _ = jax.lax.while_loop(unfinished, step, (start, look(start), 0))
     return y, pair, ~pending

@@ -91,3 +91,24 @@ class Record:
         if shape == () and index not in ((), Ellipsis):
             raise IndexError(f"this {type(self).__name__} holds one game: it has no games' axis")
         return take_games(self, shape, index)
+
+
+def align(tree: _T, ndim: int | None = None) -> _T:
+    """`tree` with every leaf `[..., *event]` given the same number of games' axes.
+
+    Shared parameters get axes of size 1 in front and within, so that stacking rivals in front of
+    one parameter lines up with every other.
+
+    Args:
+      tree: a record.
+      ndim: number of games' axes; that of the batch shape if None.
+    """
+    wanted = len(batch_shape(tree)) if ndim is None else ndim
+
+    def pad(x, k):
+        x = jnp.asarray(x)
+        games = max(x.ndim - k, 0)
+        event = (1,) * (k - x.ndim) + x.shape[games:]
+        return x.reshape(*(1,) * (wanted - games), *x.shape[:games], *event)
+
+    return jax.tree.map(pad, tree, event_ndims(tree))
