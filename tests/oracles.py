@@ -45,6 +45,8 @@ exact = mpmath.mp.clone()
 exact.dps = 60
 _ROOT_TOLERANCE = exact.mpf(10) ** -50
 
+_CONTEST_TOLERANCE = 1e-9
+
 LARGEST_FLOAT64 = float(np.finfo(np.float64).max)
 
 # ---------------------------------------------------------------------------------------------
@@ -304,7 +306,8 @@ def _pair(game, weak, strong, tilt=0):
 def _root(function, low, high, rising):
     """Root of a function, given as value and slope, that changes sign once inside [low, high]."""
     y = (low + high) / 2
-    for step in range(1000):
+    last_move = high - low
+    for _ in range(1000):
         value, slope = function(y)
         if value == 0:
             return y
@@ -314,14 +317,15 @@ def _root(function, low, high, rising):
             high = y
         if high - low <= _ROOT_TOLERANCE * (1 + high):
             return (low + high) / 2
-        # Newton inside the bracket; every fourth step halves it, so the loop always ends.
+        # Newton while it stays inside the bracket and its moves halve, else a halving.
         following = (low + high) / 2
-        if step % 4 != 3 and slope != 0 and exact.isfinite(value):
+        if slope != 0 and exact.isfinite(value):
             newton = y - value / slope
             if abs(newton - y) <= _ROOT_TOLERANCE * (1 + y):
                 return newton
-            if low < newton < high:
+            if low < newton < high and 2 * abs(newton - y) <= last_move:
                 following = newton
+        last_move = abs(following - y)
         y = following
     raise ArithmeticError("root not found")
 
@@ -493,7 +497,8 @@ class Threshold:
       settled: level from which on every level is stable; inf if there is none.
       weak: who decides `delta`, the lower model of the pair; -1 where nobody does.
       rival: the upper model of that pair.
-      deciders: all pairs (weak, rival) with a stable stretch that starts at `delta`.
+      deciders: all pairs (weak, rival) with a stable stretch that starts at `delta`, to within
+        1e-9 (1 + delta).
       status: INVALID, NOWHERE, INTERVAL, STABLE_AT_ZERO or FOUND, the first that applies.
       by_pair: first stable level of each adjacent pair taken alone.
       stretches: the whole set, as (low, high).
@@ -558,11 +563,14 @@ def threshold(game, deviations="all", largest=LARGEST_FLOAT64, tilt=0.0):
         inf = math.inf
         return Threshold(inf, inf, inf, -1, -1, (), "NOWHERE", by_pair, ())
     (first, last), (settled, final) = common[0], common[-1]
-    deciders = ()
+    decider, deciders = (-1, -1), ()
     if first > 0:
+        nearly = _CONTEST_TOLERANCE * (1 + first)
+        starts = {pair: [low for low, _ in found] for pair, found in sets.items()}
         deciders = tuple(
-            sorted(pair for pair, found in sets.items() if any(low == first for low, _ in found))
+            sorted(p for p, lows in starts.items() if any(abs(y - first) <= nearly for y in lows))
         )
+        decider = min(pair for pair, lows in starts.items() if first in lows)
     if last < end:
         status = "INTERVAL"
     else:
@@ -571,8 +579,8 @@ def threshold(game, deviations="all", largest=LARGEST_FLOAT64, tilt=0.0):
         delta=float(first),
         upper=as_float(last),
         settled=float(settled) if final == end else math.inf,
-        weak=deciders[0][0] if deciders else -1,
-        rival=deciders[0][1] if deciders else -1,
+        weak=decider[0],
+        rival=decider[1],
         deciders=deciders,
         status=status,
         by_pair=by_pair,
@@ -595,3 +603,479 @@ def threshold_bounds(game, deviations="all", largest=LARGEST_FLOAT64, ulps=4, dt
     inner = threshold(game, deviations, largest, -tilt)
     outer = threshold(game, deviations, largest, tilt)
     return inner, outer
+
+
+# ---------------------------------------------------------------------------------------------
+# Many games, in NumPy
+# ---------------------------------------------------------------------------------------------
+
+
+def reference_thresholds(games, deviations="all", largest=LARGEST_FLOAT64, chunk=1 << 14):
+    """The stabilizing sets of many games in float64, by the same pieces as `threshold`.
+
+    Args:
+      games: dict of arrays, as `random_games` makes them; any dtype, taken as exact.
+      deviations: "all" or "adjacent".
+      largest: greatest level that counts.
+      chunk: games worked on at a time.
+
+    Returns:
+      dict of arrays `[count]`: delta, upper and settled in y = log(1 + delta), weak and rival,
+      status as names, contested (another pair starts within 1e-9 (1 + delta) of the deciding
+      one), stretches (number of them in the set); and by_pair `[count, n-1]`.
+    """
+    shape = np.shape(games["alpha"])
+    games = {"cost_exponent": np.array(1.0), **games}
+    games = {k: np.broadcast_to(np.asarray(v, np.float64), shape) for k, v in games.items()}
+    chunks = [
+        _reference_chunk({k: v[i : i + chunk] for k, v in games.items()}, deviations, largest)
+        for i in range(0, max(shape[0], 1), chunk)
+    ]
+    return {name: np.concatenate([part[name] for part in chunks]) for name in chunks[0]}
+
+
+def _reference_chunk(games, deviations, largest):
+    count, n = games["alpha"].shape
+    end = np.log1p(largest)
+    weak, strong = np.tril_indices(n, -1)
+    adjacent = weak == strong + 1
+    if deviations == "adjacent":
+        weak, strong = weak[adjacent], strong[adjacent]
+        adjacent = adjacent[adjacent]
+    invalid = ~np.isfinite(np.stack(list(games.values()))).all(axis=(0, -1))
+    with np.errstate(invalid="ignore"):
+        invalid |= (np.diff(games["rewards"], axis=-1) > 0).any(axis=-1)
+    invalid |= ~((games["upper"] > games["lower"]) & (games["cost_rate"] > 0)).all(axis=-1)
+
+    with np.errstate(all="ignore"):
+        gain = games["rewards"][:, strong] - games["rewards"][:, weak]
+        worth = (gain / games["cost_rate"][:, weak]) ** (1 / games["cost_exponent"][:, weak])
+        pairs = {"worth": worth.ravel()}
+        for name in ("alpha", "beta", "lower", "upper"):
+            pairs[name + "_s"] = games[name][:, strong].ravel()
+            pairs[name + "_w"] = games[name][:, weak].ravel()
+        asked = (gain > 0) | adjacent
+        asked &= ~invalid[:, None]
+        low = np.full((asked.size, 3), np.inf)
+        high = np.full((asked.size, 3), -np.inf)
+        low[~asked.ravel(), 0], high[~asked.ravel(), 0] = 0.0, end
+        chosen = np.flatnonzero(asked)
+        low[chosen], high[chosen] = _reference_stretches(_take(pairs, chosen), end)
+    low, high = low.reshape(asked.shape + (3,)), high.reshape(asked.shape + (3,))
+
+    def first_common_level(y):
+        """First level at or above y that all pairs allow."""
+        while True:
+            ahead = np.where(high >= y[:, None, None], np.maximum(low, y[:, None, None]), np.inf)
+            following = ahead.min(axis=-1).max(axis=-1, initial=0.0)
+            if np.array_equal(following, y):
+                return y
+            y = following
+
+    def common_end(y):
+        here = (low <= y[:, None, None]) & (high >= y[:, None, None])
+        return np.where(here, high, -np.inf).max(axis=-1).min(axis=-1, initial=end)
+
+    delta = first_common_level(np.zeros(count))
+    found = delta < np.inf
+    upper = np.where(found, common_end(delta), np.inf)
+    to_end = np.where(high == end, low, np.inf).min(axis=-1)
+    settled = to_end.max(axis=-1, initial=0.0)
+
+    # How many stretches there are: step from one to the next.
+    stretches = found.astype(int)
+    reached = np.where(found, upper, np.inf)
+    while (more := reached < end).any():
+        following = first_common_level(np.where(more, np.nextafter(reached, np.inf), np.inf))
+        stretches += following < np.inf
+        reached = np.where(following < np.inf, common_end(following), np.inf)
+
+    decided = found & (delta > 0)
+    at = decided[:, None] & (low == delta[:, None, None]).any(axis=-1)
+    with np.errstate(invalid="ignore"):
+        nearly = np.abs(low - delta[:, None, None]) <= _CONTEST_TOLERANCE * (
+            1 + delta[:, None, None]
+        )
+    decider = at.argmax(axis=-1) if at.shape[-1] else np.zeros(count, int)
+    pair_index = np.concatenate([weak, [-1]]), np.concatenate([strong, [-1]])
+    decider = np.where(decided, decider, -1)
+    upper = np.where(upper == end, np.inf, upper)
+    status = np.select(
+        [invalid, ~found, upper < np.inf, delta == 0],
+        ["INVALID", "NOWHERE", "INTERVAL", "STABLE_AT_ZERO"],
+        "FOUND",
+    )
+    nan = np.where(invalid, np.nan, 0.0)
+    return {
+        "delta": delta + nan,
+        "upper": upper + nan,
+        "settled": settled + nan,
+        "weak": pair_index[0][decider],
+        "rival": pair_index[1][decider],
+        "status": status,
+        "contested": (decided[:, None] & nearly.any(axis=-1)).sum(axis=-1) > 1,
+        "stretches": np.where(invalid, 0, stretches),
+        "by_pair": low[:, adjacent, 0] + nan[:, None],
+    }
+
+
+def _take(pairs, index):
+    return {name: values[index] for name, values in pairs.items()}
+
+
+def _reference_stretches(pairs, end):
+    """Stable stretches of each pair, up to three: low and high `[pairs, 3]`, empty = (inf, -inf)."""
+    span = pairs["upper_s"] - pairs["lower_s"]
+    pairs = {
+        **pairs,
+        "a": (pairs["lower_s"] - pairs["lower_w"]) / span,
+        "one_plus_a": (pairs["upper_s"] - pairs["lower_w"]) / span,
+        "b": (pairs["upper_w"] - pairs["upper_s"]) / span,
+        "one_plus_b": (pairs["upper_w"] - pairs["lower_s"]) / span,
+        "width": (pairs["upper_w"] - pairs["lower_w"]) / span,
+    }
+    equal = (pairs["a"] == 0) & (pairs["b"] == 0)
+    order_only = (pairs["worth"] == 0) | (pairs["beta_w"] <= 0)
+    low = np.full((equal.size, 3), np.inf)
+    high = np.full((equal.size, 3), -np.inf)
+    for mask, solve in (
+        (equal & order_only, _reference_equal_order),
+        (equal & ~order_only, _reference_equal_margin),
+        (~equal, _reference_different),
+    ):
+        chosen = np.flatnonzero(mask)
+        if chosen.size:
+            low[chosen], high[chosen] = solve(_take(pairs, chosen), end)
+    return low, high
+
+
+def _equal_order(pairs, y):
+    slope = pairs["beta_s"] - pairs["beta_w"]
+    return pairs["alpha_s"] - pairs["alpha_w"] + slope * y, slope
+
+
+def _equal_margin(pairs, y):
+    d = (pairs["alpha_s"] - pairs["alpha_w"]) / pairs["beta_w"]
+    m = (pairs["beta_s"] - pairs["beta_w"]) / pairs["beta_w"]
+    weight = pairs["worth"] * np.exp(-y)
+    return d + m * y - np.log1p(weight), m + weight / (1 + weight)
+
+
+def _logs(pairs, y):
+    """Logs of p, q, p + a and q + b; p + a and q + b themselves are not positive where NaN."""
+    z = pairs["alpha_s"] + pairs["beta_s"] * y
+    p, q = expit(z), expit(-z)
+    above = np.where(z >= 0, pairs["one_plus_a"] - q, p + pairs["a"])
+    below = np.where(z >= 0, q + pairs["b"], pairs["one_plus_b"] - p)
+    log_p, log_q = log_expit(z), log_expit(-z)
+    # With a shared limit the logs survive where p or q itself underflows.
+    log_above = np.where(pairs["a"] == 0, log_p, np.log(above))
+    log_below = np.where(pairs["b"] == 0, log_q, np.log(below))
+    log_above = np.where(above <= 0, np.where(pairs["a"] == 0, log_p, -np.inf), log_above)
+    log_below = np.where(below <= 0, np.where(pairs["b"] == 0, log_q, -np.inf), log_below)
+    return p, q, above, below, log_p + log_q - log_above - log_below, log_above - log_below
+
+
+def _different_order(pairs, y):
+    *_, log_ratio, logit = _logs(pairs, y)
+    value = logit - pairs["alpha_w"] - pairs["beta_w"] * y
+    return value, pairs["beta_s"] * pairs["width"] * np.exp(log_ratio) - pairs["beta_w"]
+
+
+def _different_margin(pairs, y):
+    *_, log_ratio, logit = _logs(pairs, y)
+    weight = pairs["worth"] * np.exp(-y)
+    value = (logit - pairs["alpha_w"]) / pairs["beta_w"] - y - np.log1p(weight)
+    slope = pairs["beta_s"] / pairs["beta_w"] * pairs["width"] * np.exp(log_ratio)
+    return value, slope - 1 / (1 + weight)
+
+
+def _different_rise(pairs, y):
+    p, q, above, below, log_ratio, logit = _logs(pairs, y)
+    log_slope = np.log(pairs["beta_s"] / pairs["beta_w"] * pairs["width"]) + log_ratio
+    value = (logit - pairs["alpha_w"]) / pairs["beta_w"] + log_slope - y
+    over_above = np.where(pairs["a"] == 0, 0.0, q * pairs["a"] / above)
+    over_below = np.where(pairs["b"] == 0, 0.0, p * pairs["b"] / below)
+    slope = np.exp(log_slope) + pairs["beta_s"] * (over_above - over_below) - 1
+    return np.where((above <= 0) & (pairs["a"] != 0), np.inf, value), slope
+
+
+def _reference_roots(function, pairs, low, high, rising):
+    """Vectorised `_root`, to about four units in the last place of 1 + y."""
+    tolerance = 4 * np.finfo(np.float64).eps
+    result = np.empty_like(low)
+    index = np.arange(low.size)
+    y, last_move = (low + high) / 2, high - low
+    for _ in range(500):
+        if not index.size:
+            return result
+        value, slope = function(pairs, y)
+        left = (value < 0) == rising
+        low, high = np.where(left, y, low), np.where(left, high, y)
+        newton = y - value / slope
+        move = np.abs(newton - y)
+        inside = (low < newton) & (newton < high) & (2 * move <= last_move)
+        following = np.where(inside, newton, (low + high) / 2)
+        converged = (value == 0) | (move <= tolerance * (1 + y))
+        narrow = high - low <= tolerance * (1 + high)
+        answer = np.where(value == 0, y, np.clip(newton, low, high))
+        answer = np.where(narrow & ~converged, (low + high) / 2, answer)
+        done = converged | narrow
+        result[index[done]] = answer[done]
+        last_move = np.abs(following - y)
+        keep = ~done
+        index, rising, pairs = index[keep], rising[keep], _take(pairs, keep)
+        low, high, y, last_move = low[keep], high[keep], following[keep], last_move[keep]
+    raise ArithmeticError("roots not found")
+
+
+def _reference_sign_stretches(function, pairs, points, values):
+    """Vectorised `_sign_stretches`: points and values `[pairs, k]`, k <= 5."""
+    size, num_points = points.shape
+    low, high = np.full((size, 3), np.inf), np.full((size, 3), -np.inf)
+    number = np.zeros(size, int)
+    is_open = values[:, 0] >= 0
+    start = points[:, 0].copy()
+
+    def close(which, stop):
+        low[which, number[which]] = start[which]
+        high[which, number[which]] = stop
+        number[which] += 1
+
+    for piece in range(num_points - 1):
+        at_low, at_high = values[:, piece], values[:, piece + 1]
+        changed = np.flatnonzero((at_low >= 0) != (at_high >= 0))
+        rising = at_low[changed] < 0
+        left, right = points[changed, piece], points[changed, piece + 1]
+        root = _reference_roots(function, _take(pairs, changed), left, right, rising)
+        root = np.where(at_low[changed] == 0, left, np.where(at_high[changed] == 0, right, root))
+        start[changed[rising]] = root[rising]
+        close(changed[~rising], root[~rising])
+        is_open[changed] = rising
+    last = np.flatnonzero(is_open)
+    close(last, points[last, -1])
+    return low, high
+
+
+def _reference_equal_order(pairs, end):
+    size = pairs["worth"].size
+    points = np.broadcast_to([0.0, end], (size, 2))
+    values = np.stack([_equal_order(pairs, points[:, k])[0] for k in range(2)], axis=-1)
+    return _reference_sign_stretches(_equal_order, pairs, points, values)
+
+
+def _reference_equal_margin(pairs, end):
+    size = pairs["worth"].size
+    m = (pairs["beta_s"] - pairs["beta_w"]) / pairs["beta_w"]
+    peak = np.log(pairs["worth"]) + np.log1p(m) - np.log(-m)
+    peak = np.where((m < 0) & (m > -1), np.clip(peak, 0, end), 0.0)
+    points = np.stack([np.zeros(size), peak, np.full(size, end)], axis=-1)
+    values = np.stack([_equal_margin(pairs, points[:, k])[0] for k in range(3)], axis=-1)
+    return _reference_sign_stretches(_equal_margin, pairs, points, values)
+
+
+def _reference_different(pairs, end):
+    """Stretches of pairs with different limits; the same steps as `stable_stretches`."""
+    size = pairs["worth"].size
+    a, b = pairs["a"], pairs["b"]
+    rising, flat = pairs["beta_s"] > 0, pairs["beta_s"] == 0
+    _, _, above, below, _, _ = _logs(pairs, np.zeros(size))
+    empty = (pairs["one_plus_a"] <= 0) | (flat & (above <= 0))
+    whole = ~empty & ((pairs["one_plus_b"] <= 0) | (flat & (below <= 0)))
+
+    low, high = np.zeros(size), np.full(size, end)
+    before, after = np.zeros(size), np.zeros(size)
+    edge = (np.log(-a / pairs["one_plus_a"]) - pairs["alpha_s"]) / pairs["beta_s"]
+    enters = (a < 0) & rising & (edge > 0)
+    leaves = (a < 0) & ~rising & ~flat & (edge < end)
+    low, before = np.where(enters, edge, low), np.where(enters, -1, before)
+    high, after = np.where(leaves, edge, high), np.where(leaves, -1, after)
+    edge = (np.log(pairs["one_plus_b"] / -b) - pairs["alpha_s"]) / pairs["beta_s"]
+    enters = (b < 0) & ~rising & ~flat & (edge > 0)
+    leaves = (b < 0) & rising & (edge < end)
+    low, before = np.where(enters, edge, low), np.where(enters, 1, before)
+    high, after = np.where(leaves, edge, high), np.where(leaves, 1, after)
+    unset = ~empty & ~whole
+    too_late, too_early = unset & (low >= end), unset & (high <= 0)
+    whole |= (too_late & (before == 1)) | (too_early & (after == 1))
+    empty |= (too_late & (before != 1)) | (too_early & (after != 1))
+
+    result_low = np.full((size, 3), np.inf)
+    result_high = np.full((size, 3), -np.inf)
+    result_low[whole, 0], result_high[whole, 0] = 0.0, end
+    order_only = (pairs["worth"] == 0) | (pairs["beta_w"] <= 0)
+    unset = ~empty & ~whole
+    for mask, function in (
+        (unset & order_only, _different_order),
+        (unset & ~order_only, _different_margin),
+    ):
+        i = np.flatnonzero(mask)
+        if not i.size:
+            continue
+        chosen = _take(pairs, i)
+        if function is _different_order:
+            inner = _order_turns(chosen, low[i], high[i])
+        else:
+            inner = _margin_turns(chosen, low[i], high[i], before[i], after[i])
+        points = np.concatenate([low[i, None], inner, high[i, None]], axis=-1)
+        values = np.stack(
+            [function(chosen, points[:, k])[0] for k in range(points.shape[-1])], axis=-1
+        )
+        at_low = (points == low[i, None]) & (before[i, None] != 0)
+        at_high = (points == high[i, None]) & (after[i, None] != 0)
+        values = np.where(at_low, before[i, None], values)
+        values = np.where(at_high, after[i, None], values)
+        starts, stops = _reference_sign_stretches(function, chosen, points, values)
+        starts = np.where((before[i, None] == 1) & (starts == low[i, None]), 0.0, starts)
+        stops = np.where((after[i, None] == 1) & (stops == high[i, None]), end, stops)
+        result_low[i], result_high[i] = starts, stops
+    return result_low, result_high
+
+
+def _quadratic_levels(pairs, low, high, square, linear, constant):
+    """Levels inside (low, high) at which t = p / q is a root, sorted; unused ones are `low`."""
+    root = np.sqrt(linear**2 - 4 * square * constant)
+    larger = -(linear + np.where(linear >= 0, root, -root)) / 2
+    t = np.stack([larger / square, constant / larger], axis=-1)
+    y = (np.log(t) - pairs["alpha_s"][:, None]) / pairs["beta_s"][:, None]
+    return np.sort(np.where((y > low[:, None]) & (y < high[:, None]), y, low[:, None]), axis=-1)
+
+
+def _order_turns(pairs, low, high):
+    a, b, p_all, q_all = pairs["a"], pairs["b"], pairs["one_plus_a"], pairs["one_plus_b"]
+    return _quadratic_levels(
+        pairs,
+        low,
+        high,
+        pairs["beta_w"] * b * p_all,
+        pairs["beta_w"] * (p_all * q_all + a * b) - pairs["beta_s"] * pairs["width"],
+        pairs["beta_w"] * a * q_all,
+    )
+
+
+def _margin_turns(pairs, low, high, before, after):
+    """Roots of G inside (low, high), at most three, sorted; unused ones are `low`."""
+    a, b, p_all, q_all = pairs["a"], pairs["b"], pairs["one_plus_a"], pairs["one_plus_b"]
+    turns = _quadratic_levels(
+        pairs,
+        low,
+        high,
+        (1 + pairs["beta_s"]) * b * p_all,
+        p_all * q_all + a * b - pairs["beta_s"] / pairs["beta_w"] * pairs["width"],
+        (1 - pairs["beta_s"]) * a * q_all,
+    )
+    points = np.concatenate([low[:, None], turns, high[:, None]], axis=-1)
+    values = np.stack([_different_rise(pairs, points[:, k])[0] for k in range(4)], axis=-1)
+    values = np.where((points == low[:, None]) & (before[:, None] != 0), 1.0, values)
+    values = np.where((points == high[:, None]) & (after[:, None] != 0), np.inf, values)
+    roots = np.repeat(low[:, None], 3, axis=-1)
+    for piece in range(3):
+        at_low, at_high = values[:, piece], values[:, piece + 1]
+        i = np.flatnonzero(((at_low < 0) != (at_high < 0)) & (pairs["beta_s"] > 0))
+        roots[i, piece] = _reference_roots(
+            _different_rise,
+            _take(pairs, i),
+            points[i, piece],
+            points[i, piece + 1],
+            at_low[i] < 0,
+        )
+    return np.sort(roots, axis=-1)
+
+
+def disagreements(
+    games,
+    answer,
+    deviations="all",
+    tolerance=1e-9,
+    ulps=4,
+    dtype=np.float64,
+    largest=None,
+    most=100,
+):
+    """Games whose answer is wrong: compared with the NumPy reference, then exactly.
+
+    An answer counts as right if its status is the reference's, each level y = log(1 + delta) is
+    within tolerance * (1 + y) of it, and the deciding pair is the same. What is left is judged
+    by `threshold` and `threshold_bounds`: a change of the inputs by `ulps` units in the last
+    place may explain it.
+
+    Args:
+      games: dict of arrays, as `random_games` makes them.
+      answer: dict of arrays `[count]`: delta, upper, settled in steps (not logs) and status as
+        names; optionally weak, rival, and by_pair `[count, n-1]`.
+      deviations: "all" or "adjacent".
+      tolerance: allowed error in y, relative to 1 + y.
+      ulps: allowed change of every input, in units in the last place of `dtype`.
+      dtype: dtype in which the answer was computed.
+      largest: greatest level that counts; by default the largest number of `dtype`.
+      most: how many suspects are judged exactly; more of them raise an error.
+
+    Returns:
+      List of dicts, one for each wrong game: index, what is wrong, answer, expected.
+    """
+    largest = float(np.finfo(dtype).max) if largest is None else largest
+    levels = [name for name in ("delta", "upper", "settled", "by_pair") if name in answer]
+    with np.errstate(invalid="ignore"):
+        answer = {
+            name: np.log1p(np.asarray(v, np.float64)) if name in levels else np.asarray(v)
+            for name, v in answer.items()
+        }
+    expected = reference_thresholds(games, deviations, largest)
+    suspect = answer["status"] != expected["status"]
+    for name in levels:
+        wrong = ~_is_close(answer[name], expected[name], tolerance)
+        suspect |= wrong.any(axis=-1) if name == "by_pair" else wrong
+    if "weak" in answer:
+        wrong = (answer["weak"] != expected["weak"]) | (answer["rival"] != expected["rival"])
+        suspect |= wrong & ~expected["contested"]
+    suspects = np.flatnonzero(suspect)
+    if suspects.size > most:
+        i = suspects[0]
+        raise AssertionError(
+            f"{suspects.size} of {suspect.size} games differ from the reference; first {i}: "
+            f"{ {k: v[i] for k, v in answer.items()} }, expected "
+            f"{ {k: v[i] for k, v in expected.items()} }"
+        )
+    found = []
+    for i in suspects:
+        game = single_game(games, i)
+        row = {name: values[i] for name, values in answer.items()}
+        nominal = threshold(game, deviations, largest)
+        near = threshold_bounds(game, deviations, largest, ulps, dtype)
+        wrong = _wrong_fields(row, (nominal, *near), tolerance)
+        if wrong:
+            found.append(
+                {"index": int(i), "wrong": wrong, "answer": row, "expected": nominal, "near": near}
+            )
+    return found
+
+
+def _is_close(value, expected, tolerance):
+    with np.errstate(invalid="ignore"):
+        near = np.abs(value - expected) <= tolerance * (1 + np.abs(expected))
+    return near | (value == expected) | (np.isnan(value) & np.isnan(expected))
+
+
+def _wrong_fields(row, candidates, tolerance):
+    """Fields of an answer outside what the exact Thresholds of near games span."""
+
+    def outside(value, levels):
+        if any(_is_close(value, level, tolerance) for level in levels):
+            return False
+        return not min(levels) <= value <= max(levels)
+
+    wrong = []
+    if row["status"] not in {candidate.status for candidate in candidates}:
+        wrong.append("status")
+    for name in ("delta", "upper", "settled"):
+        if name in row and outside(row[name], [getattr(c, name) for c in candidates]):
+            wrong.append(name)
+    for pair, value in enumerate(row.get("by_pair", ())):
+        if outside(value, [c.by_pair[pair] for c in candidates]):
+            wrong.append(f"by_pair[{pair}]")
+    if "weak" in row:
+        pair = (int(row["weak"]), int(row["rival"]))
+        allowed = {(c.weak, c.rival) for c in candidates}.union(*(c.deciders for c in candidates))
+        if pair not in allowed:
+            wrong.append("deciding pair")
+    return wrong
