@@ -1,0 +1,177 @@
+"""What a user could put together instead: SciPy, NumPy and optimistix.
+
+Each peer starts from the raw inputs (`workloads.Games.arrays`), knows that the games meet C1 and
+C3 (so that each adjacent pair has one root and neighbours decide), and is written with the care
+of somebody who wants speed: the log form of MODEL.md, a bracket in closed form, work for the
+unstable pairs alone, temporaries that stay in cache. It need not be right to more than the 1e-9
+(float32: 1e-5) that is checked, in y = log1p Δ.
+
+Equal limits: the pair is stable iff h(y) = d + m·y − log1p(g·e^{−y}) ≥ 0, with
+d = (α_strong − α_weak)/β_weak, m = 1/ρ − 1. Different limits: iff the rival is out of reach, or
+logit(normalized rival's score) − α_weak ≥ β_weak·log(e^y + g).
+"""
+
+import math
+
+import numpy as np
+from scipy import optimize
+from scipy.optimize import elementwise
+
+# Solver tolerance in y, ten times finer than what is checked.
+TOLERANCE = {np.dtype(np.float64): 1e-10, np.dtype(np.float32): 1e-6}
+# Pairs whose temporaries fit in a core's cache together.
+_CHUNK = 8192
+
+
+def brentq_equal(alpha, beta, rewards):
+    """`scipy.optimize.brentq` in a Python loop over games; a pair satisfied already is skipped."""
+
+    def margin(y, d, m, g):
+        return d + m * y - math.log1p(g * math.exp(-y))
+
+    thresholds = []
+    for a, b, reward in zip(alpha.tolist(), beta.tolist(), rewards.tolist(), strict=True):
+        y = 0.0
+        for r in range(1, len(a)):
+            g = reward[r - 1] - reward[r]
+            if g <= 0.0:
+                continue
+            d = (a[r - 1] - a[r]) / b[r]
+            m = (b[r - 1] - b[r]) / b[r]
+            if margin(y, d, m, g) >= 0.0:
+                continue
+            top = math.log(g) - math.log(math.expm1(d))
+            y = optimize.brentq(margin, y, top, args=(d, m, g), xtol=1e-10, rtol=1e-10)
+        thresholds.append(math.expm1(y))
+    return np.array(thresholds)
+
+
+def brentq_different(alpha, beta, rewards, lower, upper):
+    """The same for different limits."""
+
+    def margin(y, a, b, floor, ceiling, a_weak, b_weak, floor_weak, ceiling_weak, g):
+        e = math.exp(-(a + b * y))
+        below_upper = (ceiling_weak - ceiling) * (1.0 + e) + (ceiling - floor) * e
+        if below_upper <= 0.0:
+            return 100.0
+        above_lower = (floor - floor_weak) * (1.0 + e) + (ceiling - floor)
+        return math.log(above_lower / below_upper) - a_weak - b_weak * math.log(math.exp(y) + g)
+
+    thresholds = []
+    columns = (x.tolist() for x in (alpha, beta, rewards, lower, upper))
+    for a, b, reward, low, up in zip(*columns, strict=True):
+        y = 0.0
+        for r in range(1, len(a)):
+            g = reward[r - 1] - reward[r]
+            k = r - 1
+            pair = (a[k], b[k], low[k], up[k], a[r], b[r], low[r], up[r], g)
+            if g <= 0.0 or margin(y, *pair) >= 0.0:
+                continue
+            # From here on the rival is out of reach.
+            top = (math.log((up[r] - low[k]) / (up[k] - up[r])) - a[k]) / b[k]
+            y = optimize.brentq(margin, y, top, args=pair, xtol=1e-10, rtol=1e-10)
+        thresholds.append(math.expm1(y))
+    return np.array(thresholds)
+
+
+def numpy_bisection(*arrays):
+    """Bisection of all unstable pairs in vectorized NumPy, a cache-sized chunk at a time."""
+    return _per_pair(arrays, _bisect)
+
+
+def scipy_find_root(*arrays):
+    """`scipy.optimize.elementwise.find_root` on all unstable pairs, in chunks likewise."""
+    return _per_pair(arrays, _find_root)
+
+
+def _bisect(margin, top, pairs, tolerance):
+    low, high = np.zeros_like(top), top.copy()
+    widest = float(np.max(high, initial=0.0))
+    for _ in range(max(1, math.ceil(math.log2(max(widest / tolerance, 2.0))))):
+        middle = (low + high) * low.dtype.type(0.5)
+        stable = margin(middle, *pairs) >= 0
+        np.copyto(high, middle, where=stable)
+        np.copyto(low, middle, where=~stable)
+    return high
+
+
+def _find_root(margin, top, pairs, tolerance):
+    tolerances = {"xatol": tolerance, "xrtol": tolerance}
+    bracket = (np.zeros_like(top), top)
+    return elementwise.find_root(margin, bracket, args=pairs, tolerances=tolerances).x
+
+
+def _per_pair(arrays, solve):
+    equal = len(arrays) == 3
+    find_pairs, margin = (_equal_pairs, _equal_margin) if equal else (_pairs, _margin)
+    tolerance = TOLERANCE[arrays[0].dtype]
+    unstable, top, pairs = find_pairs(*arrays)
+    roots = np.empty_like(top)
+    for start in range(0, top.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        roots[part] = solve(margin, top[part], tuple(x[part] for x in pairs), tolerance)
+    y = np.zeros(unstable.shape, top.dtype)
+    y[unstable] = roots
+    return np.expm1(np.max(y, axis=-1))
+
+
+def _equal_margin(y, d, m, g):
+    return d + m * y - np.log1p(g * np.exp(-y))
+
+
+def _equal_pairs(alpha, beta, rewards):
+    """Mask of the unstable pairs, and of those alone: upper bounds of the root and d, m, g."""
+    g = rewards[:, :-1] - rewards[:, 1:]
+    weak = beta[:, 1:]
+    d = (alpha[:, :-1] - alpha[:, 1:]) / weak
+    unstable = d < np.log1p(g)
+    d, g = d[unstable], g[unstable]
+    m = ((beta[:, :-1] - weak) / weak)[unstable]
+    return unstable, np.log(g) - np.log(np.expm1(d)), (d, m, g)
+
+
+def _margin(y, a, b, floor, ceiling, a_weak, b_weak, floor_weak, ceiling_weak, g):
+    e = np.exp(-(a + b * y))
+    below_upper = (ceiling_weak - ceiling) * (1 + e) + (ceiling - floor) * e
+    above_lower = (floor - floor_weak) * (1 + e) + (ceiling - floor)
+    reach = below_upper > 0
+    odds = np.divide(above_lower, below_upper, out=np.full_like(y, np.inf), where=reach)
+    # Out of reach: a large finite margin, since find_root interpolates.
+    logit = np.minimum(np.log(odds), 100)
+    return logit - a_weak - b_weak * (y + np.log1p(g * np.exp(-y)))
+
+
+def _pairs(alpha, beta, rewards, lower, upper):
+    g = rewards[:, :-1] - rewards[:, 1:]
+    curves = (alpha, beta, lower, upper)
+    pairs = [x[:, :-1] for x in curves] + [x[:, 1:] for x in curves] + [g]
+    unstable = (g > 0) & (_margin(np.zeros_like(g), *pairs) < 0)
+    a, b, floor, ceiling, _, _, _, ceiling_weak, _ = pairs = tuple(x[unstable] for x in pairs)
+    top = (np.log((ceiling_weak - floor) / (ceiling - ceiling_weak)) - a) / b
+    # Rounding must not leave the end of the bracket within reach.
+    return unstable, top + 10 * TOLERANCE[top.dtype] * (1 + top), pairs
+
+
+def numpy_overtake(alpha, beta, delta, *limits):
+    """Just-overtake efforts in closed form, `[games, n-1]`."""
+    level = np.log1p(delta)[:, None]
+    if limits:
+        lower, upper = limits
+        floor, ceiling = lower[:, :-1], upper[:, :-1]
+        e = np.exp(-(alpha[:, :-1] + beta[:, :-1] * level))
+        below_upper = (upper[:, 1:] - ceiling) * (1 + e) + (ceiling - floor) * e
+        above_lower = (floor - lower[:, 1:]) * (1 + e) + (ceiling - floor)
+        reach = below_upper > 0
+        odds = np.divide(above_lower, below_upper, out=np.full_like(e, np.inf), where=reach)
+        log_total = (np.log(odds) - alpha[:, 1:]) / beta[:, 1:]
+        effort = (1 + delta)[:, None] * np.expm1(log_total - level)
+        return np.where(reach, effort, np.inf)
+    weak = beta[:, 1:]
+    d = (alpha[:, :-1] - alpha[:, 1:] + (beta[:, :-1] - weak) * level) / weak
+    return (1 + delta)[:, None] * np.expm1(d)
+
+
+def numpy_verdict(alpha, beta, rewards, delta, *limits):
+    """Whether the all-zero profile is an equilibrium (neighbours), `[games]`."""
+    effort = numpy_overtake(alpha, beta, delta, *limits)
+    return np.all(effort >= rewards[:, :-1] - rewards[:, 1:], axis=-1)
