@@ -610,14 +610,14 @@ def threshold_bounds(game, deviations="all", largest=LARGEST_FLOAT64, ulps=4, dt
 # ---------------------------------------------------------------------------------------------
 
 
-def reference_thresholds(games, deviations="all", largest=LARGEST_FLOAT64, chunk=1 << 14):
+def reference_thresholds(games, deviations="all", largest=LARGEST_FLOAT64, chunk=1 << 17):
     """The stabilizing sets of many games in float64, by the same pieces as `threshold`.
 
     Args:
       games: dict of arrays, as `random_games` makes them; any dtype, taken as exact.
       deviations: "all" or "adjacent".
       largest: greatest level that counts.
-      chunk: games worked on at a time.
+      chunk: pairs worked on at a time, about 400 bytes each.
 
     Returns:
       dict of arrays `[count]`: delta, upper and settled in y = log(1 + delta), weak and rival,
@@ -627,9 +627,11 @@ def reference_thresholds(games, deviations="all", largest=LARGEST_FLOAT64, chunk
     shape = np.shape(games["alpha"])
     games = {"cost_exponent": np.array(1.0), **games}
     games = {k: np.broadcast_to(np.asarray(v, np.float64), shape) for k, v in games.items()}
+    pairs = shape[1] * (shape[1] - 1) // 2 if deviations == "all" else shape[1] - 1
+    step = max(1, chunk // max(pairs, 1))
     chunks = [
-        _reference_chunk({k: v[i : i + chunk] for k, v in games.items()}, deviations, largest)
-        for i in range(0, max(shape[0], 1), chunk)
+        _reference_chunk({k: v[i : i + step] for k, v in games.items()}, deviations, largest)
+        for i in range(0, max(shape[0], 1), step)
     ]
     return {name: np.concatenate([part[name] for part in chunks]) for name in chunks[0]}
 

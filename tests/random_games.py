@@ -131,7 +131,10 @@ def _make_saturated(rng, games):
 
 
 def _make_fast_weak(rng, games):
-    games["beta"] = rng.permuted(games["beta"], axis=-1)
+    beta = rng.permuted(games["beta"], axis=-1)
+    # Far-apart learning rates swap the ranking before any level stabilizes; most are near.
+    nearness = _log_uniform(rng, 1e-3, 1.0, (len(beta), 1))
+    games["beta"] = beta[:, :1] * (beta / beta[:, :1]) ** nearness
 
 
 def _make_zero_gaps(rng, games):
@@ -214,6 +217,10 @@ def _make_different_limits(rng, games):
     spread = _log_uniform(rng, 1e-3, 0.15, (count, 1))
     lower = rng.uniform(0.1, 0.35, (count, 1)) + spread * rng.uniform(-0.5, 0.5, (count, n))
     upper = rng.uniform(0.7, 0.95, (count, 1)) + spread * rng.uniform(-0.5, 0.5, (count, n))
+    # In half the games the limits follow the ranking, so that some level keeps it right.
+    in_order = rng.random((count, 1)) < 0.5
+    lower = np.where(in_order, -np.sort(-lower, axis=-1), lower)
+    upper = np.where(in_order, -np.sort(-upper, axis=-1), upper)
     shared = rng.integers(0, 3, (count, 1))
     games["lower"] = np.where(shared == 1, lower[:, :1], lower)
     games["upper"] = np.where(shared == 2, upper[:, :1], upper)
