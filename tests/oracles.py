@@ -663,7 +663,7 @@ def _reference_chunk(games, deviations, largest):
         low[~asked.ravel(), 0], high[~asked.ravel(), 0] = 0.0, end
         chosen = np.flatnonzero(asked)
         low[chosen], high[chosen] = _reference_stretches(_take(pairs, chosen), end)
-    low, high = low.reshape(asked.shape + (3,)), high.reshape(asked.shape + (3,))
+    low, high = low.reshape(*asked.shape, 3), high.reshape(*asked.shape, 3)
 
     def first_common_level(y):
         """First level at or above y that all pairs allow."""
@@ -726,7 +726,7 @@ def _take(pairs, index):
 
 
 def _reference_stretches(pairs, end):
-    """Stable stretches of each pair, up to three: low and high `[pairs, 3]`, empty = (inf, -inf)."""
+    """Low and high `[pairs, 3]` of each pair's stable stretches; (inf, -inf) where fewer."""
     span = pairs["upper_s"] - pairs["lower_s"]
     pairs = {
         **pairs,

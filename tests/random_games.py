@@ -126,7 +126,7 @@ def _make_equal_limits(rng, games):
 
 
 def _make_saturated(rng, games):
-    count, n = games["alpha"].shape
+    count = len(games["alpha"])
     games["alpha"] += np.maximum(0, rng.uniform(10, 45, (count, 1)) - games["alpha"][:, -1:])
 
 
@@ -162,7 +162,7 @@ def _make_ties(rng, games):
 
 
 def _make_tiny_beta(rng, games):
-    count, n = games["alpha"].shape
+    count = len(games["alpha"])
     scale = _log_uniform(rng, 1e-8, 1e-2, (count, 1))
     games["beta"] = games["beta"] * scale
     close = rng.random((count, 1)) < 0.5
@@ -241,7 +241,7 @@ def _make_monotone_different_limits(rng, games):
 
 def _make_saturated_different_limits(rng, games):
     _make_different_limits(rng, games)
-    count, _ = games["alpha"].shape
+    count = len(games["alpha"])
     games["alpha"] += np.maximum(0, rng.uniform(5, 45, (count, 1)) - games["alpha"][:, -1:])
 
 
