@@ -11,21 +11,39 @@ Post-Training" (arXiv 2603.08371).
 from tbtjax._version import __version__
 from tbtjax.costs import linear_cost, piecewise_linear_cost, power_cost, quadratic_cost
 from tbtjax.curves import power_law, tabulated
+from tbtjax.effort import baseline_scores, just_overtake_effort, overtake_effort
+from tbtjax.equilibrium import is_zero_effort_pne
 from tbtjax.game import RankingGame, ranking_game, validate
 from tbtjax.rewards import equal_gaps, geometric_rewards, reward_gaps, top_k, winner_take_all
+from tbtjax.threshold import (
+    RuleOfThumb,
+    StabilizingThreshold,
+    Status,
+    rule_of_thumb,
+    stabilizing_threshold,
+)
 
 __all__ = [
     "RankingGame",
+    "RuleOfThumb",
+    "StabilizingThreshold",
+    "Status",
     "__version__",
+    "baseline_scores",
     "equal_gaps",
     "geometric_rewards",
+    "is_zero_effort_pne",
+    "just_overtake_effort",
     "linear_cost",
+    "overtake_effort",
     "piecewise_linear_cost",
     "power_cost",
     "power_law",
     "quadratic_cost",
     "ranking_game",
     "reward_gaps",
+    "rule_of_thumb",
+    "stabilizing_threshold",
     "tabulated",
     "top_k",
     "validate",

@@ -1,4 +1,4 @@
-"""Working through large batches of games: in chunks that fit the cache, on every device that holds some.
+"""Working through large batches of games: in chunks that fit the cache, on every device in use.
 
 `map_games(solve, tree)` applies a function of a chunk of games to a whole batch:
 
@@ -9,6 +9,7 @@
   axes), by `shard_map` where they are part of the types (`Explicit` axes).
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -153,13 +154,14 @@ def _chunked(solve: Callable[..., Any], size: int, entries_per_game: int) -> Cal
 
         return f"{side(arguments)} -> {side(jax.tree.leaves(results))}"
 
-    split.def_partition(
-        partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule
-    )
+    split.def_partition(partition=partition, infer_sharding_from_operands=infer, sharding_rule=rule)
 
     @jax.custom_batching.custom_vmap
     def apply(*parts):
-        return split(*parts) if size > 1 else run(*parts)
+        # A partitioned function cannot hold arrays of its own, as a user's curves may.
+        if size > 1 and not jax.make_jaxpr(run)(*parts).consts:
+            return split(*parts)
+        return run(*parts)
 
     @apply.def_vmap
     def apply_to_more(axis_size, is_batched, *parts):
@@ -203,12 +205,12 @@ def _run_chunks(solve: Callable[..., Any], parts: Any, games: int, chunk: int) -
         )
 
     shapes = jax.eval_shape(lambda *x: solve(*(slice_out(y, 0) for y in x)), *parts)
-    # Inside the caller's own shard_map, results vary over the devices that the inputs vary over.
-    varying = tuple(frozenset().union(*(jax.typeof(x).vma for x in parts)))
+    # Inside the caller's own shard_map the loop's carry must vary over the devices that the inputs
+    # vary over: this False does, and the compiler folds it away.
+    false = functools.reduce(jnp.logical_or, [jnp.isnan(x.ravel()[0]) for x in parts]) & False
 
     def allocate(x):
-        zeros = jnp.zeros((games, *x.shape[1:]), x.dtype)
-        return jax.lax.pcast(zeros, varying, to="varying") if varying else zeros
+        return jnp.broadcast_to(false.astype(x.dtype), (games, *x.shape[1:]))
 
     empty = jax.tree.map(allocate, shapes)
     return jax.lax.fori_loop(0, -(-games // chunk), step, empty)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Pairs(NamedTuple):
@@ -73,14 +74,13 @@ def make_pairs(
     d, m = alpha_gap / beta, beta_gap / beta
     rises = (beta_weak > 0) & jnp.isfinite(d) & jnp.isfinite(m)
     d, m = jnp.where(rises, d, alpha_gap), jnp.where(rises, m, beta_gap)
-    return Pairs(
-        jnp.where(free, 0, d), jnp.where(free, 0, m), jnp.where(rises & ~free, g, 0), free
-    )
+    return Pairs(jnp.where(free, 0, d), jnp.where(free, 0, m), jnp.where(rises & ~free, g, 0), free)
 
 
 def largest_level(dtype) -> float:
-    """log1p of the largest finite level of a dtype: levels beyond it do not exist."""
-    return float(jnp.log(jnp.finfo(dtype).max))
+    """The largest y = log(1 + Δ) whose Δ is a finite number of the dtype: no level lies beyond."""
+    info = np.finfo(dtype)
+    return float(np.log(np.float64(info.max)) * (1 - 4 * np.float64(info.eps)))
 
 
 def _log(x: jax.Array) -> jax.Array:
@@ -102,7 +102,7 @@ def _condition(pairs: Pairs, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Ar
 
 def _peaks(pairs: Pairs) -> jax.Array:
     """Where h is largest on y ≥ 0: +inf where it never falls."""
-    d, m, g, _ = pairs
+    _, m, g, _ = pairs
     inside = (m < 0) & (m > -1) & (g > 0) & jnp.isfinite(g)
     m_inside = jnp.where(inside, m, -0.5)
     odds = -m_inside / (1 + m_inside)  # g·e^{−y} at the peak

@@ -67,6 +67,21 @@ def next_stronger(game: RankingGame) -> Rivals:
     return Rivals(of, (present & (before >= 0))[None], before[None])
 
 
+def weaker_of(game: RankingGame, x: jax.Array) -> jax.Array:
+    """`[..., n]` to the value of each model's next weaker one: undoes `next_stronger(game).of`."""
+    n = game.num_models
+    if game.present is None:
+        return jnp.roll(_wide(x, n), -1, axis=-1)
+    present = models_present(game)
+    axis = present.ndim - 1
+    here = jnp.where(present, jnp.arange(n), n)
+    after = jnp.flip(jax.lax.cummin(jnp.flip(here, axis), axis=axis), axis)
+    index = jnp.concatenate([after[..., 1:], jnp.full_like(after[..., :1], n)], axis=-1)
+    x = _wide(x, n)
+    index = jnp.broadcast_to(jnp.minimum(index, n - 1), x.shape)
+    return jnp.take_along_axis(x, index, axis=-1)
+
+
 def other_models(game: RankingGame) -> Rivals:
     """All other models, n − 1 rivals each."""
     n = game.num_models
@@ -87,12 +102,6 @@ def _wide(x: jax.Array, n: int) -> jax.Array:
     return jnp.broadcast_to(x, (*x.shape[:-1], n))
 
 
-def normalized_parts(curves: PowerLaw, effort: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """log ṽ and log(1 − ṽ) of power-law curves; neither loses digits near the limits."""
-    z = curves.alpha + curves.beta * jnp.log1p(effort)
-    return jax.nn.log_sigmoid(z), jax.nn.log_sigmoid(-z)
-
-
 def rival_logit(curves: PowerLaw, rivals: Rivals, level: jax.Array) -> jax.Array:
     """The rivals' scores at `level`, as logits of each model's own normalized score.
 
@@ -103,7 +112,7 @@ def rival_logit(curves: PowerLaw, rivals: Rivals, level: jax.Array) -> jax.Array
     Args:
       curves: aligned curves, parameters `[..., n]` or `[..., 1]`.
       rivals: who is compared.
-      level: `[..., 1]` log1p of the effort of the rivals, y = log(1 + e).
+      level: `[..., 1]` or `[..., n]` log1p of the rivals' efforts, y = log(1 + e).
 
     Returns:
       `[rivals, ..., n]` logits.
@@ -114,12 +123,10 @@ def rival_logit(curves: PowerLaw, rivals: Rivals, level: jax.Array) -> jax.Array
         return z
     lower, upper = rivals.of(curves.lower), rivals.of(curves.upper)
     log_width = jnp.log(upper - lower)
-    return _limited_logit(
-        z, log_width, lower - curves.lower, curves.upper - upper
-    )
+    return limited_logit(z, log_width, lower - curves.lower, curves.upper - upper)
 
 
-def _limited_logit(z, log_width, below, above):
+def limited_logit(z, log_width, below, above):
     """log((below + w·σ(z))/(above + w·σ(−z))), ±inf where a part is not positive."""
 
     def log_part(offset, log_tail):
@@ -137,6 +144,76 @@ def _limited_logit(z, log_width, below, above):
     return jnp.where(reachable, logit, jnp.inf)
 
 
+def score_lead(game: RankingGame, rivals: Rivals, effort: jax.Array) -> jax.Array:
+    """By how much each rival's score is above the model's own; antisymmetric, only signs count.
+
+    Power laws are compared where their digits are: by logits where limits are equal, else by the
+    distance to the limit that is near.
+
+    Args:
+      game: an aligned game.
+      rivals: who is compared.
+      effort: `[..., 1]` or `[..., n]` total effort (Δ included) of each model.
+
+    Returns:
+      `[rivals, ..., n]`: positive where the rival is ahead, 0 in a tie.
+    """
+    curves, n = game.curves, game.num_models
+    if not isinstance(curves, PowerLaw):
+        scores = _wide(curves.score(effort), n)
+        return rivals.of(scores) - scores
+    own = _wide(curves.alpha + curves.beta * jnp.log1p(effort), n)
+    theirs = rivals.of(own)
+    if curves.has_equal_limits:
+        return theirs - own
+    lower, upper = rivals.of(curves.lower), rivals.of(curves.upper)
+    width, own_width = upper - lower, curves.upper - curves.lower
+    near_top = (own > 0) & (theirs > 0)
+    below_top = (
+        curves.upper - upper,
+        width * jax.nn.sigmoid(-theirs),
+        own_width * jax.nn.sigmoid(-own),
+    )
+    above_bottom = (
+        lower - curves.lower,
+        width * jax.nn.sigmoid(theirs),
+        own_width * jax.nn.sigmoid(own),
+    )
+    lead = jnp.where(
+        near_top,
+        (below_top[2] - below_top[1]) - below_top[0],
+        above_bottom[0] + (above_bottom[1] - above_bottom[2]),
+    )
+    # With one limit shared, what is left to it may underflow where its log does not.
+    log_ratio = jnp.log(own_width) - jnp.log(width)
+    to_top = log_ratio + (jax.nn.log_sigmoid(-own) - jax.nn.log_sigmoid(-theirs))
+    from_bottom = (jax.nn.log_sigmoid(theirs) - jax.nn.log_sigmoid(own)) - log_ratio
+    lead = jnp.where(near_top & (below_top[0] == 0), to_top, lead)
+    lead = jnp.where(~near_top & (above_bottom[0] == 0), from_bottom, lead)
+    return jnp.where((below_top[0] == 0) & (above_bottom[0] == 0), theirs - own, lead)
+
+
+def is_ahead(game: RankingGame, rivals: Rivals, lead: jax.Array) -> jax.Array:
+    """`[rivals, ..., n]` bool: whether the rival ranks before the model; ties to the more capable.
+
+    Args:
+      game: an aligned game.
+      rivals: `other_models(game)`.
+      lead: `[rivals, ..., n]` by how much each rival's score is above the model's own.
+    """
+    more_capable = rivals.index < jnp.arange(game.num_models)
+    return rivals.real & ((lead > 0) | ((lead == 0) & more_capable))
+
+
+def rewards_of_ranks(game: RankingGame, ranks: jax.Array) -> jax.Array:
+    """`[..., n]` reward of each model's 0-based rank `[..., n]`."""
+    rewards = _wide(game.rewards, game.num_models)
+    shape = jnp.broadcast_shapes(rewards.shape, ranks.shape)
+    return jnp.take_along_axis(
+        jnp.broadcast_to(rewards, shape), jnp.broadcast_to(ranks, shape), axis=-1
+    )
+
+
 def best_score(curves: Any, level: jax.Array, budget: jax.Array) -> jax.Array:
     """Best score on the way from effort `level` to `level + budget`, `[..., n]`.
 
@@ -149,7 +226,11 @@ def best_score(curves: Any, level: jax.Array, budget: jax.Array) -> jax.Array:
 
 
 def stability_margin(
-    game: RankingGame, rivals: Rivals, y: jax.Array, budget: jax.Array
+    game: RankingGame,
+    rivals: Rivals,
+    y: jax.Array,
+    budget: jax.Array,
+    rival_y: jax.Array | None = None,
 ) -> jax.Array:
     """How far a model that spends its budget stays below each rival at zero effort.
 
@@ -159,24 +240,28 @@ def stability_margin(
     Args:
       game: an aligned game.
       rivals: who is compared.
-      y: `[..., 1]` log(1 + Δ).
+      y: `[..., 1]` log(1 + Δ), or `[..., n]` with a level for each passing model.
       budget: `[rivals, ..., n]` effort in steps, ≥ 0.
+      rival_y: the level of each model as a rival; `y` where all have the same.
 
     Returns:
       `[rivals, ..., n]` of which the sign counts: negative where passing pays.
     """
     curves = game.curves
+    rival_y = y if rival_y is None else rival_y
     if isinstance(curves, PowerLaw):
         # A model that does not rise gains nothing by effort.
         used = jnp.where(curves.beta > 0, budget, 0)
         end = y + jnp.log1p(used * jnp.exp(-y))
         own = curves.alpha + curves.beta * end
-        forever = jnp.where(curves.beta > 0, jnp.inf, own)
-        return rival_logit(curves, rivals, y) - jnp.where(jnp.isfinite(used), own, forever)
+        own = jnp.where(jnp.isfinite(used), own, jnp.inf)
+        rival = rival_logit(curves, rivals, rival_y)
+        reachable = rival < jnp.inf
+        return jnp.where(reachable, jnp.where(reachable, rival, 0) - own, jnp.inf)
     delta = jnp.expm1(y)
     finite = jnp.isfinite(budget)
     best = best_score(curves, delta, jnp.where(finite, budget, 0))
     # An endless budget brings a curve to its limit, or to its best on the way.
     endless = best_score(curves, delta, jnp.full_like(budget, jnp.finfo(game.dtype).max))
     best = jnp.where(finite, best, jnp.maximum(endless, curves.limit()))
-    return rivals.of(_wide(curves.score(delta), game.num_models)) - best
+    return rivals.of(_wide(curves.score(jnp.expm1(rival_y)), game.num_models)) - best

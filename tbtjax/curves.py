@@ -65,7 +65,7 @@ class PowerLaw(Record):
         return all(x.ndim == 0 or x.shape[-1] == 1 for x in (self.lower, self.upper))
 
     def score(self, effort: jax.Array) -> jax.Array:
-        """v = lower + (upper − lower)·σ(α + β·log(1 + e)), `[..., n]`."""
+        """V = lower + (upper − lower)·σ(α + β·log(1 + e)), `[..., n]`."""
         logit = self.alpha + self.beta * jnp.log1p(effort)
         return self.lower + (self.upper - self.lower) * jax.nn.sigmoid(logit)
 
@@ -202,7 +202,7 @@ class Tabulated(Record):
         return self._filled()[1][..., -1]
 
     def best_score(self, start: jax.Array, budget: jax.Array) -> jax.Array:
-        """max over start ≤ x ≤ start + budget of the score, `[..., n]`: the best on the way."""
+        """Max over start ≤ x ≤ start + budget of the score, `[..., n]`: the best on the way."""
         efforts, scores = self._filled()
         start, budget = jnp.asarray(start), jnp.asarray(budget)
         end = start + budget

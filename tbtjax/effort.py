@@ -1,0 +1,180 @@
+"""Scores at a tune-before-test level, and what it takes to pass a rival from there.
+
+    >>> from tbtjax import just_overtake_effort, linear_cost, power_law, ranking_game
+    >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.1))
+    >>> [round(float(just_overtake_effort(game, delta)[0]), 3) for delta in (0.0, 10.0)]
+    [1.718, 18.901]
+
+Source: Chen, Zhang, Hardt (arXiv 2603.08371), Def. 4.4.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tbtjax._checks import as_level
+from tbtjax._records import align
+from tbtjax._rivals import Rivals, next_stronger, other_models, rival_logit
+from tbtjax.curves import PowerLaw
+from tbtjax.game import RankingGame, models_present
+
+
+def aligned_at(game: RankingGame, delta: Any) -> tuple[RankingGame, jax.Array]:
+    """The game and the levels `[..., 1]` with the same number of games' axes, checked."""
+    if not isinstance(game, RankingGame):
+        raise TypeError(
+            f"game must be a RankingGame (ranking_game(...)); got {type(game).__name__}"
+        )
+    level = as_level("delta", delta, game.dtype, game.batch_shape)
+    ndim = max(level.ndim, len(game.batch_shape))
+    level = level.reshape(*(1,) * (ndim - level.ndim), *level.shape, 1)
+    return align(game, ndim), jnp.where(level >= 0, level, jnp.nan)
+
+
+def baseline_scores(game: RankingGame, delta: Any) -> jax.Array:
+    """Scores of all models at tune-before-test level Δ without additional effort.
+
+    s_i(Δ) = v(θ_i, Δ).
+
+    Args:
+      game: any batch `[...]` of games.
+      delta: tune-before-test level in training steps, ≥ 0; broadcasts with the games' axes.
+
+    Returns:
+      `[..., n]` scores; NaN for an absent model and for a negative level.
+
+    Raises:
+      TypeError: `game` is not a `RankingGame`.
+      ValueError: `delta` does not broadcast with the games' axes.
+
+    Example:
+      >>> from tbtjax import linear_cost, power_law, ranking_game
+      >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.1))
+      >>> [f"{score:.3f}" for score in baseline_scores(game, 0.0)]
+      ['0.731', '0.500']
+
+    Source: Chen, Zhang, Hardt (arXiv 2603.08371), section 2.
+    """
+    game, level = aligned_at(game, delta)
+    scores = game.curves.score(level)
+    scores = jnp.broadcast_to(scores, (*scores.shape[:-1], game.num_models))
+    return scores if game.present is None else jnp.where(game.present, scores, jnp.nan)
+
+
+def just_overtake_effort(game: RankingGame, delta: Any) -> jax.Array:
+    """Least additional effort with which each model passes the next more capable one.
+
+    e_r^req(Δ) = inf{e ≥ 0 : v(θ_r, Δ + e) > s_{r−1}(Δ)}, r = 2, …, n. For power laws with equal
+    limits 1 + Δ + e = (1 + e⁰)(1 + Δ)^{1/ρ}, evaluated as (1 + Δ)·expm1(d + m·log(1 + Δ)).
+
+    Args:
+      game: any batch `[...]` of games.
+      delta: tune-before-test level in training steps, ≥ 0; broadcasts with the games' axes.
+
+    Returns:
+      `[..., n − 1]` effort in training steps; entry j is model j + 1 against model j (the next
+      present one where models are absent). An infimum: at this effort scores tie, and the tie goes
+      to the more capable model. 0 where it is ahead already, +inf where the rival is out of
+      reach or a model is absent; NaN for unusable parameters and for a negative level. Derivatives
+      are 0 where the value is 0 or +inf.
+
+    Raises:
+      TypeError: `game` is not a `RankingGame`.
+      ValueError: `delta` does not broadcast with the games' axes.
+
+    Example:
+      >>> from tbtjax import linear_cost, power_law, ranking_game
+      >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.1))
+      >>> round(float(just_overtake_effort(game, 0.0)[0]), 3)
+      1.718
+
+    Source: Chen, Zhang, Hardt (arXiv 2603.08371), Def. 4.4.
+    """
+    game, level = aligned_at(game, delta)
+    return _effort_to_pass(game, next_stronger(game), level)[0, ..., 1:]
+
+
+def overtake_effort(game: RankingGame, delta: Any) -> jax.Array:
+    """Least additional effort with which each model passes each other one.
+
+    e_{r→k}(Δ) = inf{e ≥ 0 : v(θ_r, Δ + e) > s_k(Δ)} (ours, after Def. 4.4).
+
+    Args:
+      game: any batch `[...]` of games.
+      delta: tune-before-test level in training steps, ≥ 0; broadcasts with the games' axes.
+
+    Returns:
+      `[..., n, n]` effort in training steps; entry (r, k) is the effort for r to pass k: 0 where r
+      is ahead already and on the diagonal, +inf where k is out of reach or one of the two is
+      absent; NaN for unusable parameters and for a negative level.
+
+    Raises:
+      TypeError: `game` is not a `RankingGame`.
+      ValueError: `delta` does not broadcast with the games' axes.
+
+    Example:
+      >>> from tbtjax import linear_cost, power_law, ranking_game
+      >>> game = ranking_game(power_law([2.0, 1.0, 0.0], 1.0), [2, 1, 0], linear_cost(0.1))
+      >>> [f"{effort:.2f}" for effort in overtake_effort(game, 0.0)[2]]
+      ['6.39', '1.72', '0.00']
+    """
+    game, level = aligned_at(game, delta)
+    n = game.num_models
+    rivals = other_models(game)
+    effort = _effort_to_pass(game, rivals, level)  # [shift, ..., r], rival (r − shift − 1) mod n
+    itself = jnp.zeros_like(level) * jnp.ones(n, game.dtype)
+    by_shift = jnp.concatenate([jnp.broadcast_to(itself, (1, *effort.shape[1:])), effort])
+    by_shift = jnp.moveaxis(by_shift, 0, -1)  # [..., r, shift]
+    shift = (jnp.arange(n)[:, None] - jnp.arange(n)) % max(n, 1)
+    shift = jnp.broadcast_to(shift, (*by_shift.shape[:-2], n, n))
+    return jnp.take_along_axis(by_shift, shift, axis=-1)
+
+
+def _effort_to_pass(game: RankingGame, rivals: Rivals, level: jax.Array) -> jax.Array:
+    """`[rivals, ..., n]` least effort to pass each rival; +inf where there is no such rival."""
+    curves = game.curves
+    if isinstance(curves, PowerLaw):
+        effort = _power_law_effort(curves, rivals, level)
+    else:
+        rival_scores = curves.score(level)
+        rival_scores = jnp.broadcast_to(rival_scores, (*rival_scores.shape[:-1], game.num_models))
+        effort = _effort_to_exceed(curves, rivals.of(rival_scores), level)
+    if game.present is not None:
+        absent = ~(rivals.real & models_present(game))
+        effort = jnp.where(absent, jnp.inf, effort)
+    return jnp.where(jnp.isnan(level), jnp.nan, effort)
+
+
+def _power_law_effort(curves: PowerLaw, rivals: Rivals, level: jax.Array) -> jax.Array:
+    """(1 + Δ)·expm1(x) with x the distance in log(1 + effort): no digits are lost."""
+    y = jnp.log1p(level)
+    rises = curves.beta > 0
+    beta = jnp.where(rises, curves.beta, 1)
+    n = rivals.real.shape[-1]
+    if curves.has_equal_limits:
+        alpha = jnp.broadcast_to(curves.alpha, (*curves.alpha.shape[:-1], n))
+        rate = jnp.broadcast_to(curves.beta, (*curves.beta.shape[:-1], n))
+        ahead = (rivals.of(alpha) - alpha) + (rivals.of(rate) - rate) * y
+    else:
+        ahead = rival_logit(curves, rivals, y) - (curves.alpha + curves.beta * y)
+    reachable = rises & (ahead < jnp.inf)
+    distance = jnp.where(reachable & (ahead > 0), ahead, 0) / beta
+    effort = (1 + level) * jnp.expm1(distance)
+    # Passing needs more than a tie, so a curve that does not rise never passes an equal.
+    ahead_already = jnp.where(rises, ahead <= 0, ahead < 0)
+    never = ~reachable & ~ahead_already
+    effort = jnp.where(never, jnp.inf, jnp.where(ahead_already, 0, effort))
+    return jnp.where(jnp.isnan(ahead), jnp.nan, effort)
+
+
+def _effort_to_exceed(curves: Any, score: jax.Array, level: jax.Array) -> jax.Array:
+    """inf{e ≥ 0 : v(Δ + e) > score} for any family, `[rivals, ..., n]`."""
+    if hasattr(curves, "effort_to_exceed"):
+        total = curves.effort_to_exceed(score, level)
+    else:
+        # A score that is the limit is at best reached, never passed.
+        total = jnp.where(score < curves.limit(), curves.effort_to_reach(score), jnp.inf)
+    finite = jnp.isfinite(total)
+    effort = jnp.where(finite, jnp.maximum(jnp.where(finite, total, 0) - level, 0), total)
+    return jnp.where(curves.score(level) > score, 0, effort)

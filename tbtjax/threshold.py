@@ -1,0 +1,469 @@
+"""The stabilizing threshold Δ*: from which tune-before-test level on does nobody gain by effort?
+
+    >>> from tbtjax import linear_cost, power_law, ranking_game, stabilizing_threshold
+    >>> curves = power_law([2.6488, 0.0], [1.2394, 1.0])  # the paper's pair: e_req(0) near 13
+    >>> game = ranking_game(curves, [100.0, 0.0], linear_cost(1.0))
+    >>> threshold = stabilizing_threshold(game)
+    >>> threshold.status_names()
+    'FOUND'
+
+Source: Chen, Zhang, Hardt (arXiv 2603.08371), section 5. Parts that go past the paper (all
+deviations, the shape of the stabilizing set, derivatives, bounds) are marked "ours".
+"""
+
+import dataclasses
+import enum
+import functools
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tbtjax import _implicit, _intervals, _scan
+from tbtjax._batch import map_games
+from tbtjax._records import Record, align
+from tbtjax._rivals import (
+    Deviations,
+    Rivals,
+    check_deviations,
+    next_stronger,
+    stability_margin,
+    stronger_rivals,
+    weaker_of,
+)
+from tbtjax.curves import PowerLaw
+from tbtjax.effort import just_overtake_effort
+from tbtjax.game import RankingGame, is_valid, rewards_by_capability
+
+
+class Status(enum.IntEnum):
+    """What is known of a game's stabilizing levels; where several apply, the largest value wins."""
+
+    FOUND = 0
+    """A ray from Δ* > 0: every level from there on stabilizes."""
+    STABLE_AT_ZERO = 1
+    """A ray from 0: today's practice is stable already."""
+    INTERVAL = 2
+    """The first stretch ends: some higher level is not stable."""
+    NOWHERE = 3
+    """No level that is a finite number of the dtype stabilizes."""
+    NOT_CONVERGED = 4
+    """The solver ran out of rounds; the values are NaN."""
+    INVALID = 5
+    """An unusable parameter (`validate` names it); the values are NaN."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class StabilizingThreshold(Record):
+    """Stabilizing levels of a batch of games; see `stabilizing_threshold`.
+
+    Attributes:
+      delta: `[...]` Δ*, the first stabilizing level, in training steps; +inf if there is none.
+      upper: `[...]` where that stretch ends; +inf where it does not.
+      settled: `[...]` the level from which on every level stabilizes; +inf if there is none.
+      pair: `[...]` int: index of the weak model that decides Δ*; −1 where nobody does.
+      rival: `[...]` int: index of the model it would pass; −1 where nobody does.
+      by_pair: `[..., n − 1]` Δ* of each adjacent pair alone.
+      status: `[...]` int32, one of `Status`.
+    """
+
+    event_ndims: ClassVar[dict[str, int]] = dict.fromkeys(
+        ("delta", "upper", "settled", "pair", "rival", "status"), 0
+    )
+
+    delta: jax.Array
+    upper: jax.Array
+    settled: jax.Array
+    pair: jax.Array
+    rival: jax.Array
+    by_pair: jax.Array
+    status: jax.Array
+
+    def status_names(self) -> Any:
+        """The names of the statuses: a string for one game, else nested lists of them."""
+        names = np.vectorize(lambda s: Status(int(s)).name, otypes=[object])
+        status = np.asarray(self.status)
+        return names(status).tolist() if status.size else status.astype(object).tolist()
+
+    def raise_if_failed(self) -> None:
+        """Raises where a game has no answer (INVALID, NOT_CONVERGED); for use outside jit.
+
+        Raises:
+          ValueError: with the count and first index of the games of each cause.
+        """
+        status = np.asarray(self.status)
+        remedies = {
+            Status.INVALID: "unusable parameters: `validate(game)` names them",
+            Status.NOT_CONVERGED: "the solver ran out of rounds: try float64",
+        }
+        for case, remedy in remedies.items():
+            games = np.argwhere(status == case)
+            if len(games):
+                first = tuple(int(i) for i in games[0])
+                raise ValueError(
+                    f"{len(games)} of {status.size} games have status {case.name} ({remedy}); "
+                    f"first at index {first}"
+                )
+
+
+class _Levels(NamedTuple):
+    """What a road finds for a chunk of games: `[games]` each, levels as y = log(1 + Δ).
+
+    `*_pair` and `*_rival` name the models that decide a level, −1 where nobody does.
+    """
+
+    first: jax.Array
+    last: jax.Array
+    settled: jax.Array
+    first_pair: jax.Array
+    first_rival: jax.Array
+    last_pair: jax.Array
+    last_rival: jax.Array
+    settled_pair: jax.Array
+    settled_rival: jax.Array
+    status: jax.Array
+
+
+def stabilizing_threshold(
+    game: RankingGame, deviations: Deviations = "all", *, scan_levels: int = 256
+) -> StabilizingThreshold:
+    """The first tune-before-test level from which on nobody gains by additional effort.
+
+    Δ* = inf{Δ ≥ 0 : c(e_{r→k}(Δ)) ≥ R_k − R_r for all r and all k above r}: Def. 5.4 with the
+    exact condition (ours) instead of the adjacent one. A level counts only if the baseline ranking
+    follows capability there. Where the paper's assumptions hold, the stabilizing levels are a ray
+    [Δ*, ∞); otherwise they may be a stretch [Δ*, upper], more after it, or none.
+
+    Args:
+      game: any batch `[...]` of games.
+      deviations: "all" for the exact condition, over all more capable rivals; "adjacent" for the
+        paper's (Prop. 4.5), over the next one, which can miss profitable jumps where assumptions
+        fail.
+      scan_levels: number of levels at which curves other than power laws with equal limits are
+        looked at before any end of a stretch is located (`tbtjax._scan` gives their spacing).
+        Stretches or interruptions shorter than the spacing can be missed; more levels find them.
+
+    Returns:
+      The record, of the game's dtype, levels in training steps. Power laws whose limits are scalar
+      or `[..., 1]` are solved exactly. `delta`, `upper`, `settled` and `by_pair` can be
+      differentiated in every parameter: 0 where the value is 0 or +inf, the deciding pair's
+      derivative at a kink. Under jit, what is not used is not computed.
+
+    Raises:
+      TypeError: `game` is not a `RankingGame`.
+      ValueError: `deviations` or `scan_levels` is not one of those described.
+
+    Example:
+      >>> from tbtjax import linear_cost, power_law, ranking_game
+      >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [10.0, 0.0], linear_cost(1.0))
+      >>> round(float(stabilizing_threshold(game).delta), 2)  # (g − e⁰)/e⁰ at ρ = 1
+      4.82
+
+    Source: Chen, Zhang, Hardt (arXiv 2603.08371), Def. 5.4, Prop. 4.5, Cor. 5.5.
+    """
+    if not isinstance(game, RankingGame):
+        raise TypeError(
+            f"game must be a RankingGame (ranking_game(...)); got {type(game).__name__}"
+        )
+    check_deviations(deviations)
+    if isinstance(scan_levels, bool) or not isinstance(scan_levels, int) or scan_levels < 2:
+        raise ValueError(f"scan_levels must be an integer of 2 or more; got {scan_levels!r}")
+    return _threshold(game, deviations, scan_levels)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _threshold(game: RankingGame, deviations: Deviations, scan_levels: int):
+    n = game.num_models
+    shape = game.batch_shape
+    game = align(game)
+    fixed = jax.lax.stop_gradient(game)
+    direct = isinstance(game.curves, PowerLaw) and game.curves.has_equal_limits
+
+    def solve(chunk):
+        return _direct(chunk, deviations) if direct else _scanned(chunk, deviations, scan_levels)
+
+    def solve_pairs(chunk):
+        return _direct_by_pair(chunk) if direct else _scanned_by_pair(chunk, scan_levels)
+
+    pairs = n * (n - 1) // 2 if deviations == "all" else n - 1
+    found: _Levels = map_games(solve, fixed, entries_per_game=max(pairs, 1))
+    each, each_rival = map_games(solve_pairs, fixed, entries_per_game=max(n - 1, 1))
+    failed = found.status >= Status.NOT_CONVERGED
+
+    def level(y, pair, rival):
+        """Training steps, differentiable, `[...]` or `[..., n − 1]`."""
+        one = y.ndim == len(shape)
+        wide = [x[..., None] if one else x for x in (y, pair, rival)]
+        y = _implicit.levels(game, *wide)
+        finite = jnp.isfinite(y)
+        delta = jnp.where(finite, jnp.expm1(jnp.where(finite, y, 0)), jnp.inf)
+        delta = jnp.where(failed[..., None], jnp.nan, delta)
+        return delta[..., 0] if one else delta
+
+    weak = jnp.broadcast_to(jnp.arange(1, n), each.shape)
+    decided = (each > 0) & jnp.isfinite(each)
+    return StabilizingThreshold(
+        delta=level(found.first, found.first_pair, found.first_rival),
+        upper=level(found.last, found.last_pair, found.last_rival),
+        settled=level(found.settled, found.settled_pair, found.settled_rival),
+        pair=jnp.where(failed, -1, found.first_pair),
+        rival=jnp.where(failed, -1, found.first_rival),
+        by_pair=level(each, jnp.where(decided, weak, -1), jnp.where(decided, each_rival, -1)),
+        status=found.status,
+    )
+
+
+def _status(valid, converged, first, last) -> jax.Array:
+    """What applies; where several do, the largest `Status`."""
+    status = jnp.where(first == 0, Status.STABLE_AT_ZERO, Status.FOUND)
+    status = jnp.where(jnp.isfinite(last), Status.INTERVAL, status)
+    status = jnp.where(jnp.isinf(first), Status.NOWHERE, status)
+    status = jnp.where(converged, status, Status.NOT_CONVERGED)
+    return jnp.where(valid, status, Status.INVALID).astype(jnp.int32)
+
+
+def _undecided(size: int, dtype) -> _Levels:
+    """Games in which nobody has a rival: stable at zero."""
+    nobody = jnp.full(size, -1)
+    zero, inf = jnp.zeros(size, dtype), jnp.full(size, jnp.inf, dtype)
+    status = jnp.full(size, Status.STABLE_AT_ZERO, jnp.int32)
+    return _Levels(zero, inf, zero, *(nobody,) * 6, status)
+
+
+def _budgets(game: RankingGame, rivals: Rivals) -> jax.Array:
+    """`[rivals, games, n]` what passing each rival is worth to each model, in steps."""
+    rewards = rewards_by_capability(game)
+    wide = jnp.broadcast_to(rewards, (*rewards.shape[:-1], game.num_models))
+    gain = jnp.where(rivals.real, rivals.of(wide) - wide, 0)
+    return game.cost.effort_worth(gain)
+
+
+def _pair_rows(game: RankingGame, rivals: Rivals) -> tuple[_intervals.Pairs, Any]:
+    """The pairs' conditions, `[pairs, games]`, and what turns a pair's index into two models."""
+    n = game.num_models
+    size = max(x.shape[0] for x in jax.tree.leaves(game))
+    count = rivals.real.shape[0]
+    curves = game.curves
+    by_position = game.present is None
+
+    def rows(stacked):
+        """`[rivals, games or 1, n or 1]` to `[pairs, games]`; impossible pairs left out."""
+        stacked = jnp.broadcast_to(stacked, (count, size, n))
+        start = [s + 1 if by_position else 0 for s in range(count)]
+        return jnp.concatenate([stacked[s, :, start[s] :].T for s in range(count)])
+
+    alpha = jnp.broadcast_to(curves.alpha, (curves.alpha.shape[0], n))
+    beta = jnp.broadcast_to(curves.beta, (curves.beta.shape[0], n))
+    valid = is_valid(game)
+    pairs = _intervals.make_pairs(
+        rows(rivals.of(alpha) - alpha),
+        rows(rivals.of(beta) - beta),
+        rows(beta[None]),
+        rows(_budgets(game, rivals)),
+        ~rows(rivals.real) | ~valid,
+    )
+    weak = rows(jnp.broadcast_to(jnp.arange(n), rivals.index.shape))
+    rival = rows(rivals.index)
+
+    def models(pair):
+        """Weak model and rival of a pair's index `[games]`; −1 where there is none."""
+        here = jnp.arange(len(weak))[:, None] == pair
+        return tuple(
+            jnp.where(pair >= 0, jnp.sum(jnp.where(here, x, 0), axis=0), -1) for x in (weak, rival)
+        )
+
+    return pairs, models
+
+
+def _direct(game: RankingGame, deviations: Deviations) -> _Levels:
+    """Power laws with equal limits: every pair's stable levels are one interval."""
+    size = max(x.shape[0] for x in jax.tree.leaves(game))
+    valid = jnp.broadcast_to(is_valid(game), (size,))
+    if game.num_models < 2:
+        found = _undecided(size, game.dtype)
+        return found._replace(status=jnp.where(valid, found.status, Status.INVALID))
+    pairs, models = _pair_rows(game, stronger_rivals(game, deviations))
+    interval = _intervals.stable_interval(pairs)
+    first, last = interval.first, interval.last
+    pair, rival = models(interval.first_pair)
+    ray = jnp.isfinite(first) & jnp.isinf(last)
+    return _Levels(
+        first,
+        last,
+        jnp.where(ray, first, jnp.inf),
+        pair,
+        rival,
+        *models(interval.last_pair),
+        jnp.where(ray, pair, -1),
+        jnp.where(ray, rival, -1),
+        _status(valid, interval.converged, first, last),
+    )
+
+
+def _direct_by_pair(game: RankingGame) -> tuple[jax.Array, jax.Array]:
+    """First stable y of each adjacent pair alone and its rival, `[games, n − 1]`."""
+    size = max(x.shape[0] for x in jax.tree.leaves(game))
+    n = game.num_models
+    if n < 2:
+        return jnp.zeros((size, 0), game.dtype), jnp.zeros((size, 0), int)
+    rivals = next_stronger(game)
+    pairs, _ = _pair_rows(game, rivals)
+    alone = _intervals.Pairs(*(x.reshape(1, -1) for x in pairs))
+    first = _intervals.stable_interval(alone).first.reshape(pairs.d.shape).T
+    rival = jnp.broadcast_to(rivals.index[0], (size, n))
+    return first[:, -(n - 1) :], rival[:, 1:]
+
+
+def _scanned(game: RankingGame, deviations: Deviations, scan_levels: int) -> _Levels:
+    """Any curves: levels classified by a scan, ends of stretches found by halvings."""
+    size = max(x.shape[0] for x in jax.tree.leaves(game))
+    valid = jnp.broadcast_to(is_valid(game), (size,))
+    if game.num_models < 2:
+        found = _undecided(size, game.dtype)
+        return found._replace(status=jnp.where(valid, found.status, Status.INVALID))
+    rivals = stronger_rivals(game, deviations)
+    budgets = _budgets(game, rivals)
+
+    def margins(y):
+        margin = stability_margin(game, rivals, y[:, None], budgets)
+        return jnp.where(rivals.real & valid[:, None], margin, jnp.inf)
+
+    def is_stable(y):
+        return jnp.all(margins(y) >= 0, axis=(0, 2))
+
+    like = jnp.zeros(size, game.dtype) + jnp.where(valid, 0, 0)
+    found = _scan.stable_stretches(is_stable, scan_levels, like)
+    count, n = rivals.real.shape[0], game.num_models
+    index = jnp.broadcast_to(rivals.index, (count, size, n))
+
+    def deciding(y, side):
+        """Who is worst off a few rounding errors on the unstable side of y."""
+        some = jnp.isfinite(y) & (y > 0)
+        at = jnp.where(some, y, 0)
+        margin = margins(at + side * 64 * jnp.finfo(game.dtype).eps * (1 + at))
+        flat = jnp.moveaxis(margin, 1, 0).reshape(size, -1)
+        which = jnp.argmin(flat, axis=-1)
+        rival = jnp.moveaxis(index, 1, 0).reshape(size, -1)
+        rival = jnp.take_along_axis(rival, which[:, None], axis=-1)[:, 0]
+        return jnp.where(some, which % n, -1), jnp.where(some, rival, -1)
+
+    return _Levels(
+        *found,
+        *deciding(found.first, -1),
+        *deciding(found.last, 1),
+        *deciding(found.settled, -1),
+        _status(valid, True, found.first, found.last),
+    )
+
+
+def _scanned_by_pair(game: RankingGame, scan_levels: int) -> tuple[jax.Array, jax.Array]:
+    """First stable y of each adjacent pair alone and its rival, `[games, n − 1]`."""
+    size = max(x.shape[0] for x in jax.tree.leaves(game))
+    n = game.num_models
+    if n < 2:
+        return jnp.zeros((size, 0), game.dtype), jnp.zeros((size, 0), int)
+    valid = jnp.broadcast_to(is_valid(game), (size,))[:, None]
+    rivals = next_stronger(game)
+    budgets = _budgets(game, rivals)
+    real = (jnp.broadcast_to(rivals.real, (1, size, n)) & valid)[0]
+
+    def is_stable(y):
+        """Each model at a level of its own, `[games, n]`."""
+        margin = stability_margin(game, rivals, y, budgets, rival_y=weaker_of(game, y))[0]
+        return jnp.where(real, margin, jnp.inf) >= 0
+
+    like = jnp.zeros((size, n), game.dtype) + jnp.where(valid, 0, 0)
+    first = _scan.stable_stretches(is_stable, scan_levels, like).first
+    rival = jnp.broadcast_to(rivals.index[0], (size, n))
+    return first[:, 1:], rival[:, 1:]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RuleOfThumb(Record):
+    """The rule of thumb Δ* ≈ κ^ρ for each adjacent pair, and bounds; see `rule_of_thumb`.
+
+    Attributes:
+      e0: `[..., n − 1]` baseline catch-up difficulty e_req(0), in training steps.
+      rho: `[..., n − 1]` learning-rate ratio β_weak/β_strong.
+      kappa: `[..., n − 1]` reward gap in steps over e0.
+      delta: `[..., n − 1]` κ^ρ in training steps, 0 where κ ≤ 1.
+      upper_bound: `[..., n − 1]` ours; +inf where it does not hold.
+      lower_bound: `[..., n − 1]` ours; 0 where it does not hold.
+    """
+
+    e0: jax.Array
+    rho: jax.Array
+    kappa: jax.Array
+    delta: jax.Array
+    upper_bound: jax.Array
+    lower_bound: jax.Array
+
+
+def rule_of_thumb(game: RankingGame) -> RuleOfThumb:
+    """The paper's approximation of each adjacent pair's Δ*, with bounds of our own beside it.
+
+    κ = g/e⁰, Δ*_r ≈ κ^ρ (Prop. 5.6). For equal limits, ρ ≤ 1 and κ ≥ 1 (ours):
+
+        ((1 + g)/(1 + e⁰))^ρ ≤ 1 + Δ* ≤ ((g + κ^ρ)/(1 + e⁰))^ρ ≤ κ^ρ.
+
+    For ρ > 1 or different limits the rule can be far below Δ*: the bounds are then 0 and +inf.
+
+    Args:
+      game: a batch `[...]` of games with power-law curves.
+
+    Returns:
+      The record. e0 is +inf where the rival is out of reach, and κ = 0 then; κ = +inf where e0 = 0
+      and the gap is worth something. Where a model of the pair is absent: e0 = +inf, ρ = NaN.
+
+    Raises:
+      TypeError: `game` is not a `RankingGame`, or its curves are not power laws.
+
+    Example:
+      >>> from tbtjax import linear_cost, power_law, ranking_game
+      >>> game = ranking_game(power_law([2.9444, 0.0], [1.2394, 1.0]), [100, 0], linear_cost(1.0))
+      >>> round(float(rule_of_thumb(game).delta[0]), 2)
+      3.99
+
+    Source: Chen, Zhang, Hardt (arXiv 2603.08371), Prop. 5.6.
+    """
+    if not isinstance(game, RankingGame):
+        raise TypeError(
+            f"game must be a RankingGame (ranking_game(...)); got {type(game).__name__}"
+        )
+    if not isinstance(game.curves, PowerLaw):
+        raise TypeError(
+            "rule_of_thumb needs power-law curves (power_law(...)): it is a statement about their "
+            f"learning rates; got {type(game.curves).__name__}"
+        )
+    e0 = just_overtake_effort(game, jnp.zeros((), game.dtype))
+    game = align(game)
+    rivals = next_stronger(game)
+    beta = jnp.broadcast_to(game.curves.beta, (*game.curves.beta.shape[:-1], game.num_models))
+    beta_strong = rivals.of(beta)[0]
+    divisible = beta_strong != 0
+    rho = jnp.where(divisible, beta / jnp.where(divisible, beta_strong, 1), jnp.inf)
+    rho = jnp.where(rivals.real[0], rho, jnp.nan)[..., 1:]
+    g = _budgets(game, rivals)[0, ..., 1:]
+    reachable = (e0 > 0) & jnp.isfinite(e0)
+    kappa = jnp.where(reachable, g, 0) / jnp.where(reachable, e0, 1)
+    kappa = jnp.where((e0 == 0) & (g > 0), jnp.inf, kappa)
+    kappa = jnp.where(jnp.isnan(e0) | jnp.isnan(g), jnp.nan, kappa)
+    needed = kappa > 1
+    exponent = jnp.where(jnp.isfinite(rho) & (rho > 0), rho, 1)
+    power = jnp.where(needed, kappa, 1) ** exponent
+    holds = (kappa >= 1) & reachable & (rho <= 1) & (rho > 0) & game.curves.has_equal_limits
+    base = jnp.where(holds, 1 + e0, 1)
+    upper = (jnp.where(holds, g + power, 1) / base) ** exponent - 1
+    lower = (jnp.where(holds, 1 + g, 1) / base) ** exponent - 1
+    safe_zero = (kappa <= 1) & game.curves.has_equal_limits & (rho <= 1) & (rho > 0)
+    return RuleOfThumb(
+        e0=e0,
+        rho=rho,
+        kappa=kappa,
+        delta=jnp.where(jnp.isnan(kappa), jnp.nan, jnp.where(needed, power, 0)),
+        upper_bound=jnp.where(holds, upper, jnp.where(safe_zero, 0, jnp.inf)),
+        lower_bound=jnp.where(holds, lower, 0),
+    )
