@@ -35,10 +35,13 @@ in t too. No scan is needed anywhere.
 """
 
 import dataclasses
+import functools
 import math
+from typing import Any
 
 import mpmath
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 from scipy.special import expit, log_expit
 
 exact = mpmath.mp.clone()
@@ -100,7 +103,15 @@ def single_game(games, index=()):
     return Game(**values, limits_shared=shared)
 
 
-def make_game(alpha, beta, rewards, cost_rate=1.0, lower=0.0, upper=1.0, cost_exponent=1.0):
+def make_game(
+    alpha: ArrayLike,
+    beta: ArrayLike,
+    rewards: ArrayLike,
+    cost_rate: ArrayLike = 1.0,
+    lower: ArrayLike = 0.0,
+    upper: ArrayLike = 1.0,
+    cost_exponent: ArrayLike = 1.0,
+):
     """One game from numbers and lists; scalars hold for all models."""
     games = {
         "alpha": np.asarray(alpha, float),
@@ -211,27 +222,39 @@ def is_stabilizing(game, delta, deviations="all"):
 class _Pair:
     """A weak model, the strong one above it, and the effort that passing is worth."""
 
-    alpha_s: object
-    beta_s: object
-    lower_s: object
-    upper_s: object
-    alpha_w: object
-    beta_w: object
-    lower_w: object
-    upper_w: object
-    worth: object
+    alpha_s: Any
+    beta_s: Any
+    lower_s: Any
+    upper_s: Any
+    alpha_w: Any
+    beta_w: Any
+    lower_w: Any
+    upper_w: Any
+    worth: Any
 
-    def __post_init__(self):
-        span = self.upper_s - self.lower_s
-        derived = {
-            "a": (self.lower_s - self.lower_w) / span,
-            "one_plus_a": (self.upper_s - self.lower_w) / span,
-            "b": (self.upper_w - self.upper_s) / span,
-            "one_plus_b": (self.upper_w - self.lower_s) / span,
-            "width": (self.upper_w - self.lower_w) / span,
-        }
-        for name, value in derived.items():
-            object.__setattr__(self, name, value)
+    @functools.cached_property
+    def span(self):
+        return self.upper_s - self.lower_s
+
+    @functools.cached_property
+    def a(self):
+        return (self.lower_s - self.lower_w) / self.span
+
+    @functools.cached_property
+    def one_plus_a(self):
+        return (self.upper_s - self.lower_w) / self.span
+
+    @functools.cached_property
+    def b(self):
+        return (self.upper_w - self.upper_s) / self.span
+
+    @functools.cached_property
+    def one_plus_b(self):
+        return (self.upper_w - self.lower_s) / self.span
+
+    @functools.cached_property
+    def width(self):
+        return (self.upper_w - self.lower_w) / self.span
 
     def parts(self, y):
         """p, q, p + a and q + b at level y, without cancellation at either end."""
@@ -588,7 +611,9 @@ def threshold(game, deviations="all", largest=LARGEST_FLOAT64, tilt=0.0):
     )
 
 
-def threshold_bounds(game, deviations="all", largest=LARGEST_FLOAT64, ulps=4, dtype=np.float64):
+def threshold_bounds(
+    game, deviations="all", largest=LARGEST_FLOAT64, ulps=4, dtype: DTypeLike = np.float64
+):
     """What becomes of `threshold` when every input changes by some units in the last place.
 
     Each pair's parameters are moved against the pair, then in its favour. The stabilizing set of
@@ -990,7 +1015,7 @@ def disagreements(
     deviations="all",
     tolerance=1e-9,
     ulps=4,
-    dtype=np.float64,
+    dtype: DTypeLike = np.float64,
     largest=None,
     most=100,
 ):

@@ -6,34 +6,14 @@ of one kind. Nothing here imports the package, so the same arrays feed the packa
 rounded values are the game.
 """
 
+import zlib
+
 import numpy as np
+from numpy.typing import DTypeLike
 from scipy.special import expit
 
-EQUAL_LIMIT_KINDS = (
-    "equal_limits",
-    "saturated",
-    "fast_weak",
-    "zero_gaps",
-    "ties",
-    "tiny_beta",
-    "near_ties",
-    "huge_gaps",
-    "tiny_gaps",
-    "falling",
-    "unequal_costs",
-)
-DIFFERENT_LIMIT_KINDS = (
-    "different_limits",
-    "out_of_reach",
-    "monotone_different_limits",
-    "saturated_different_limits",
-    "falling_different_limits",
-    "interval_then_ray",
-)
-KINDS = EQUAL_LIMIT_KINDS + DIFFERENT_LIMIT_KINDS
 
-
-def random_games(seed, count, num_models, kind, dtype=np.float64):
+def random_games(seed, count, num_models, kind, dtype: DTypeLike = np.float64):
     """Raw parameters of `count` random games of one kind.
 
     Kinds with equal limits (lower and upper are 0-d arrays):
@@ -70,11 +50,13 @@ def random_games(seed, count, num_models, kind, dtype=np.float64):
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}; got {kind!r}")
-    rng = np.random.default_rng([seed, KINDS.index(kind)])
+    rng = np.random.default_rng([seed, zlib.crc32(kind.encode())])
     games = _ordered_games(rng, count, num_models)
-    globals()[f"_make_{kind}"](rng, games)
     if kind in EQUAL_LIMIT_KINDS:
+        EQUAL_LIMIT_KINDS[kind](rng, games)
         games["lower"], games["upper"] = np.array(0.0), np.array(1.0)
+    else:
+        DIFFERENT_LIMIT_KINDS[kind](rng, games)
     games = {name: values.astype(dtype) for name, values in games.items()}
     if kind == "monotone_different_limits":
         _restrict_to_monotone(rng, games)
@@ -349,3 +331,28 @@ def _is_monotone_pair(strong, weak):
             lowest = np.where(y > 0, np.minimum(lowest, rise(y)[0]), lowest)
     rises = lowest > 1e-9
     return (b <= 0) & (a + 1 > 0) & (gap_at_zero > 1e-9) & rises
+
+
+# What turns games that meet C1, with limits 0 and 1, into games of a kind.
+EQUAL_LIMIT_KINDS = {
+    "equal_limits": _make_equal_limits,
+    "saturated": _make_saturated,
+    "fast_weak": _make_fast_weak,
+    "zero_gaps": _make_zero_gaps,
+    "ties": _make_ties,
+    "tiny_beta": _make_tiny_beta,
+    "near_ties": _make_near_ties,
+    "huge_gaps": _make_huge_gaps,
+    "tiny_gaps": _make_tiny_gaps,
+    "falling": _make_falling,
+    "unequal_costs": _make_unequal_costs,
+}
+DIFFERENT_LIMIT_KINDS = {
+    "different_limits": _make_different_limits,
+    "out_of_reach": _make_out_of_reach,
+    "monotone_different_limits": _make_monotone_different_limits,
+    "saturated_different_limits": _make_saturated_different_limits,
+    "falling_different_limits": _make_falling_different_limits,
+    "interval_then_ray": _make_interval_then_ray,
+}
+KINDS = (*EQUAL_LIMIT_KINDS, *DIFFERENT_LIMIT_KINDS)
