@@ -26,10 +26,10 @@ _CHUNK = 8192
 def brentq_equal(alpha, beta, rewards):
     """`scipy.optimize.brentq` in a Python loop over games; a pair satisfied already is skipped."""
 
-    def margin(y, d, m, g):
+    def height(y, d, m, g):
         return d + m * y - math.log1p(g * math.exp(-y))
 
-    thresholds = []
+    levels = []
     for a, b, reward in zip(alpha.tolist(), beta.tolist(), rewards.tolist(), strict=True):
         y = 0.0
         for r in range(1, len(a)):
@@ -38,18 +38,18 @@ def brentq_equal(alpha, beta, rewards):
                 continue
             d = (a[r - 1] - a[r]) / b[r]
             m = (b[r - 1] - b[r]) / b[r]
-            if margin(y, d, m, g) >= 0.0:
+            if height(y, d, m, g) >= 0.0:
                 continue
             top = math.log(g) - math.log(math.expm1(d))
-            y = optimize.brentq(margin, y, top, args=(d, m, g), xtol=1e-10, rtol=1e-10)
-        thresholds.append(math.expm1(y))
-    return np.array(thresholds)
+            y = optimize.brentq(height, y, top, args=(d, m, g), xtol=1e-10, rtol=1e-10)
+        levels.append(y)
+    return np.expm1(levels)
 
 
 def brentq_different(alpha, beta, rewards, lower, upper):
     """The same for different limits."""
 
-    def margin(y, a, b, floor, ceiling, a_weak, b_weak, floor_weak, ceiling_weak, g):
+    def height(y, a, b, floor, ceiling, a_weak, b_weak, floor_weak, ceiling_weak, g):
         e = math.exp(-(a + b * y))
         below_upper = (ceiling_weak - ceiling) * (1.0 + e) + (ceiling - floor) * e
         if below_upper <= 0.0:
@@ -57,7 +57,7 @@ def brentq_different(alpha, beta, rewards, lower, upper):
         above_lower = (floor - floor_weak) * (1.0 + e) + (ceiling - floor)
         return math.log(above_lower / below_upper) - a_weak - b_weak * math.log(math.exp(y) + g)
 
-    thresholds = []
+    levels = []
     columns = (x.tolist() for x in (alpha, beta, rewards, lower, upper))
     for a, b, reward, low, up in zip(*columns, strict=True):
         y = 0.0
@@ -65,51 +65,51 @@ def brentq_different(alpha, beta, rewards, lower, upper):
             g = reward[r - 1] - reward[r]
             k = r - 1
             pair = (a[k], b[k], low[k], up[k], a[r], b[r], low[r], up[r], g)
-            if g <= 0.0 or margin(y, *pair) >= 0.0:
+            if g <= 0.0 or height(y, *pair) >= 0.0:
                 continue
             # From here on the rival is out of reach.
             top = (math.log((up[r] - low[k]) / (up[k] - up[r])) - a[k]) / b[k]
-            y = optimize.brentq(margin, y, top, args=pair, xtol=1e-10, rtol=1e-10)
-        thresholds.append(math.expm1(y))
-    return np.array(thresholds)
+            y = optimize.brentq(height, y, top, args=pair, xtol=1e-10, rtol=1e-10)
+        levels.append(y)
+    return np.expm1(levels)
 
 
-def numpy_bisection(*arrays):
+def numpy_bisection(*arrays, tolerance=None):
     """Bisection of all unstable pairs in vectorized NumPy, a cache-sized chunk at a time."""
-    return _per_pair(arrays, _bisect)
+    return _per_pair(arrays, _bisect, tolerance)
 
 
 def scipy_find_root(*arrays):
     """`scipy.optimize.elementwise.find_root` on all unstable pairs, in chunks likewise."""
-    return _per_pair(arrays, _find_root)
+    return _per_pair(arrays, _find_root, None)
 
 
-def _bisect(margin, top, pairs, tolerance):
+def _bisect(condition, top, pairs, tolerance):
     low, high = np.zeros_like(top), top.copy()
     widest = float(np.max(high, initial=0.0))
     for _ in range(max(1, math.ceil(math.log2(max(widest / tolerance, 2.0))))):
         middle = (low + high) * low.dtype.type(0.5)
-        stable = margin(middle, *pairs) >= 0
+        stable = condition(middle, *pairs) >= 0
         np.copyto(high, middle, where=stable)
         np.copyto(low, middle, where=~stable)
     return high
 
 
-def _find_root(margin, top, pairs, tolerance):
+def _find_root(condition, top, pairs, tolerance):
     tolerances = {"xatol": tolerance, "xrtol": tolerance}
     bracket = (np.zeros_like(top), top)
-    return elementwise.find_root(margin, bracket, args=pairs, tolerances=tolerances).x
+    return elementwise.find_root(condition, bracket, args=pairs, tolerances=tolerances).x
 
 
-def _per_pair(arrays, solve):
+def _per_pair(arrays, solve, tolerance):
     equal = len(arrays) == 3
-    find_pairs, margin = (_equal_pairs, _equal_margin) if equal else (_pairs, _margin)
-    tolerance = TOLERANCE[arrays[0].dtype]
+    find_pairs, condition = (_equal_pairs, _equal_margin) if equal else (_pairs, margin)
+    tolerance = TOLERANCE[arrays[0].dtype] if tolerance is None else tolerance
     unstable, top, pairs = find_pairs(*arrays)
     roots = np.empty_like(top)
     for start in range(0, top.size, _CHUNK):
         part = slice(start, start + _CHUNK)
-        roots[part] = solve(margin, top[part], tuple(x[part] for x in pairs), tolerance)
+        roots[part] = solve(condition, top[part], tuple(x[part] for x in pairs), tolerance)
     y = np.zeros(unstable.shape, top.dtype)
     y[unstable] = roots
     return np.expm1(np.max(y, axis=-1))
@@ -130,7 +130,8 @@ def _equal_pairs(alpha, beta, rewards):
     return unstable, np.log(g) - np.log(np.expm1(d)), (d, m, g)
 
 
-def _margin(y, a, b, floor, ceiling, a_weak, b_weak, floor_weak, ceiling_weak, g):
+def margin(y, a, b, floor, ceiling, a_weak, b_weak, floor_weak, ceiling_weak, g):
+    """How far a pair is from gaining, different limits: stable iff ≥ 0."""
     e = np.exp(-(a + b * y))
     below_upper = (ceiling_weak - ceiling) * (1 + e) + (ceiling - floor) * e
     above_lower = (floor - floor_weak) * (1 + e) + (ceiling - floor)
@@ -145,7 +146,7 @@ def _pairs(alpha, beta, rewards, lower, upper):
     g = rewards[:, :-1] - rewards[:, 1:]
     curves = (alpha, beta, lower, upper)
     pairs = [x[:, :-1] for x in curves] + [x[:, 1:] for x in curves] + [g]
-    unstable = (g > 0) & (_margin(np.zeros_like(g), *pairs) < 0)
+    unstable = (g > 0) & (margin(np.zeros_like(g), *pairs) < 0)
     a, b, floor, ceiling, _, _, _, ceiling_weak, _ = pairs = tuple(x[unstable] for x in pairs)
     top = (np.log((ceiling_weak - floor) / (ceiling - ceiling_weak)) - a) / b
     # Rounding must not leave the end of the bracket within reach.

@@ -1,0 +1,82 @@
+"""Where a measurement was made: machine, versions, commit."""
+
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import re
+import subprocess
+
+import jax
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_PACKAGES = (
+    "jax", "jaxlib", "numpy", "scipy", "numba", "llvmlite", "optimistix", "equinox",
+)  # fmt: skip
+
+
+def describe() -> dict:
+    """The record that goes into the results file."""
+    device = jax.devices()[0]
+    return {
+        "device": device_name(),
+        "platform": device.platform,
+        "device_kind": device.device_kind,
+        "devices": len(jax.devices()),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "load_before": [round(x, 2) for x in os.getloadavg()],
+        "operating_system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "numba": _numba(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "commit": _git("rev-parse", "HEAD"),
+        "changed_since_commit": _git("status", "--porcelain").splitlines(),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def device_name() -> str:
+    """Name of the results file: the accelerator, or the processor's number of cores."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return f"cpu-{os.cpu_count()}-cores"
+    return re.sub(r"[^a-z0-9]+", "-", device.device_kind.lower()).strip("-")
+
+
+def _processor() -> str:
+    try:
+        text = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
+    found = re.search(r"^model name\s*:\s*(.*)$", text, re.MULTILINE)
+    return found.group(1) if found else platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _numba() -> dict | None:
+    """Threads, and whether numba's logarithms are vectorized (Intel SVML) or the C library's."""
+    try:
+        import numba
+    except ImportError:
+        return None
+    return {"threads": numba.get_num_threads(), "svml": bool(numba.config.USING_SVML)}
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
