@@ -67,9 +67,10 @@ def _numba() -> dict | None:
     """Threads, and whether numba's logarithms are vectorized (Intel SVML) or the C library's."""
     try:
         import numba
+        from numba.core import config
     except ImportError:
         return None
-    return {"threads": numba.get_num_threads(), "svml": bool(numba.config.USING_SVML)}
+    return {"threads": numba.get_num_threads(), "svml": bool(getattr(config, "USING_SVML", False))}
 
 
 def _git(*arguments: str) -> str:

@@ -41,7 +41,7 @@ def brentq_equal(alpha, beta, rewards):
             if height(y, d, m, g) >= 0.0:
                 continue
             top = math.log(g) - math.log(math.expm1(d))
-            y = optimize.brentq(height, y, top, args=(d, m, g), xtol=1e-10, rtol=1e-10)
+            y = optimize.brentq(height, y, top, args=(d, m, g), xtol=1e-10)
         levels.append(y)
     return np.expm1(levels)
 
@@ -69,7 +69,7 @@ def brentq_different(alpha, beta, rewards, lower, upper):
                 continue
             # From here on the rival is out of reach.
             top = (math.log((up[r] - low[k]) / (up[k] - up[r])) - a[k]) / b[k]
-            y = optimize.brentq(height, y, top, args=pair, xtol=1e-10, rtol=1e-10)
+            y = optimize.brentq(height, y, top, args=pair, xtol=1e-10)
         levels.append(y)
     return np.expm1(levels)
 
