@@ -95,9 +95,11 @@ def _condition(pairs: Pairs, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Ar
     growth = m * y
     needed = jnp.log1p(q)
     h = d + growth - needed
-    noise = 2 * jnp.finfo(d.dtype).eps * (jnp.abs(d) + jnp.abs(growth) + needed)
-    share = jnp.where(jnp.isfinite(q), q, 1) / (1 + jnp.where(jnp.isfinite(q), q, 0))
-    return h, m + share, noise
+    finite = jnp.isfinite(q)
+    share = jnp.where(finite, q, 1) / (1 + jnp.where(finite, q, 0))
+    # Rounding of the terms, and of y itself in e^{−y}.
+    size = jnp.abs(d) + jnp.abs(growth) + needed + share * (1 + y)
+    return h, m + share, 2 * jnp.finfo(d.dtype).eps * size
 
 
 def _peaks(pairs: Pairs) -> jax.Array:

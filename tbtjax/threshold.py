@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tbtjax import _implicit, _intervals, _scan
+from tbtjax import _implicit, _intervals, _pieces, _scan
 from tbtjax._batch import map_games
 from tbtjax._records import Record, align
 from tbtjax._rivals import (
@@ -179,13 +179,15 @@ def _threshold(game: RankingGame, deviations: Deviations, scan_levels: int):
     shape = game.batch_shape
     game = align(game)
     fixed = jax.lax.stop_gradient(game)
-    direct = isinstance(game.curves, PowerLaw) and game.curves.has_equal_limits
+    exact = isinstance(game.curves, PowerLaw)
 
     def solve(chunk):
-        return _direct(chunk, deviations) if direct else _scanned(chunk, deviations, scan_levels)
+        if exact:
+            return _power_law(chunk, deviations)
+        return _scanned(chunk, deviations, scan_levels)
 
     def solve_pairs(chunk):
-        return _direct_by_pair(chunk) if direct else _scanned_by_pair(chunk, scan_levels)
+        return _power_law_by_pair(chunk) if exact else _scanned_by_pair(chunk, scan_levels)
 
     pairs = n * (n - 1) // 2 if deviations == "all" else n - 1
     found: _Levels = map_games(solve, fixed, entries_per_game=max(pairs, 1))
@@ -240,85 +242,135 @@ def _budgets(game: RankingGame, rivals: Rivals) -> jax.Array:
     return game.cost.effort_worth(gain)
 
 
-def _pair_rows(game: RankingGame, rivals: Rivals) -> tuple[_intervals.Pairs, Any]:
-    """The pairs' conditions, `[pairs, games]`, and what turns a pair's index into two models."""
+class _PairRows(NamedTuple):
+    """The pairs of a chunk of games and what turns per-model arrays into per-pair ones.
+
+    Attributes:
+      weak: takes `[games or 1, n or 1]` to the weak models' values `[pairs, games]`.
+      rival: the same for their rivals.
+      budget: `[pairs, games]` what passing is worth, in steps.
+      free: `[pairs, games]` bool: constrains nothing.
+      models: takes a pair's index `[games]` to its weak model and rival; −1 to −1.
+    """
+
+    weak: Any
+    rival: Any
+    budget: jax.Array
+    free: jax.Array
+    models: Any
+
+
+def _pair_rows(game: RankingGame, deviations: Deviations) -> _PairRows:
     n = game.num_models
-    size = max(x.shape[0] for x in jax.tree.leaves(game))
+    size = _size(game)
+    rivals = stronger_rivals(game, deviations)
     count = rivals.real.shape[0]
-    curves = game.curves
-    by_position = game.present is None
+    # Without a mask it is known when tracing who has such a rival.
+    start = [s + 1 if game.present is None else 0 for s in range(count)]
 
     def rows(stacked):
         """`[rivals, games or 1, n or 1]` to `[pairs, games]`; impossible pairs left out."""
         stacked = jnp.broadcast_to(stacked, (count, size, n))
-        start = [s + 1 if by_position else 0 for s in range(count)]
         return jnp.concatenate([stacked[s, :, start[s] :].T for s in range(count)])
 
-    alpha = jnp.broadcast_to(curves.alpha, (curves.alpha.shape[0], n))
-    beta = jnp.broadcast_to(curves.beta, (curves.beta.shape[0], n))
-    valid = is_valid(game)
-    pairs = _intervals.make_pairs(
-        rows(rivals.of(alpha) - alpha),
-        rows(rivals.of(beta) - beta),
-        rows(beta[None]),
-        rows(_budgets(game, rivals)),
-        ~rows(rivals.real) | ~valid,
-    )
+    free = ~rows(rivals.real) | ~jnp.broadcast_to(is_valid(game), (size,))
     weak = rows(jnp.broadcast_to(jnp.arange(n), rivals.index.shape))
     rival = rows(rivals.index)
 
     def models(pair):
-        """Weak model and rival of a pair's index `[games]`; −1 where there is none."""
         here = jnp.arange(len(weak))[:, None] == pair
         return tuple(
             jnp.where(pair >= 0, jnp.sum(jnp.where(here, x, 0), axis=0), -1) for x in (weak, rival)
         )
 
-    return pairs, models
+    def of_rivals(x):
+        return rows(rivals.of(jnp.broadcast_to(x, (x.shape[0], n))))
+
+    return _PairRows(lambda x: rows(x[None]), of_rivals, rows(_budgets(game, rivals)), free, models)
 
 
-def _direct(game: RankingGame, deviations: Deviations) -> _Levels:
-    """Power laws with equal limits: every pair's stable levels are one interval."""
-    size = max(x.shape[0] for x in jax.tree.leaves(game))
-    valid = jnp.broadcast_to(is_valid(game), (size,))
-    if game.num_models < 2:
-        found = _undecided(size, game.dtype)
-        return found._replace(status=jnp.where(valid, found.status, Status.INVALID))
-    pairs, models = _pair_rows(game, stronger_rivals(game, deviations))
-    interval = _intervals.stable_interval(pairs)
-    first, last = interval.first, interval.last
-    pair, rival = models(interval.first_pair)
-    ray = jnp.isfinite(first) & jnp.isinf(last)
-    return _Levels(
-        first,
-        last,
-        jnp.where(ray, first, jnp.inf),
-        pair,
-        rival,
-        *models(interval.last_pair),
-        jnp.where(ray, pair, -1),
-        jnp.where(ray, rival, -1),
-        _status(valid, interval.converged, first, last),
+def _size(game: RankingGame) -> int:
+    """Number of games in a chunk."""
+    return max(x.shape[0] for x in jax.tree.leaves(game))
+
+
+def _equal_limit_pairs(game: RankingGame, rows: _PairRows) -> _intervals.Pairs:
+    alpha, beta = game.curves.alpha, game.curves.beta
+    beta_weak = rows.weak(beta)
+    return _intervals.make_pairs(
+        rows.rival(alpha) - rows.weak(alpha),
+        rows.rival(beta) - beta_weak,
+        beta_weak,
+        rows.budget,
+        rows.free,
     )
 
 
-def _direct_by_pair(game: RankingGame) -> tuple[jax.Array, jax.Array]:
+def _different_limit_pairs(game: RankingGame, rows: _PairRows) -> _pieces.LimitedPairs:
+    curves = game.curves
+    lower, upper = rows.rival(curves.lower), rows.rival(curves.upper)
+    return _pieces.make_limited_pairs(
+        rows.rival(curves.alpha),
+        rows.rival(curves.beta),
+        rows.weak(curves.alpha),
+        rows.weak(curves.beta),
+        (lower - rows.weak(curves.lower)) / (upper - lower),
+        (rows.weak(curves.upper) - upper) / (upper - lower),
+        rows.budget,
+        rows.free,
+    )
+
+
+def _power_law(game: RankingGame, deviations: Deviations) -> _Levels:
+    """Power laws: every pair's stable levels are known exactly."""
+    valid = jnp.broadcast_to(is_valid(game), (_size(game),))
+    if game.num_models < 2:
+        found = _undecided(_size(game), game.dtype)
+        return found._replace(status=jnp.where(valid, found.status, Status.INVALID))
+    rows = _pair_rows(game, deviations)
+    if game.curves.has_equal_limits:
+        interval = _intervals.stable_interval(_equal_limit_pairs(game, rows))
+        first, last, converged = interval.first, interval.last, interval.converged
+        ray = jnp.isfinite(first) & jnp.isinf(last)
+        settled = jnp.where(ray, first, jnp.inf)
+        first_pair, last_pair = interval.first_pair, interval.last_pair
+        settled_pair = jnp.where(ray, first_pair, -1)
+    else:
+        first, last, settled, first_pair, last_pair, settled_pair = _pieces.stable_stretch(
+            _different_limit_pairs(game, rows)
+        )
+        converged = True
+    return _Levels(
+        first,
+        last,
+        settled,
+        *rows.models(first_pair),
+        *rows.models(last_pair),
+        *rows.models(settled_pair),
+        _status(valid, converged, first, last),
+    )
+
+
+def _power_law_by_pair(game: RankingGame) -> tuple[jax.Array, jax.Array]:
     """First stable y of each adjacent pair alone and its rival, `[games, n − 1]`."""
-    size = max(x.shape[0] for x in jax.tree.leaves(game))
+    size = _size(game)
     n = game.num_models
     if n < 2:
         return jnp.zeros((size, 0), game.dtype), jnp.zeros((size, 0), int)
-    rivals = next_stronger(game)
-    pairs, _ = _pair_rows(game, rivals)
-    alone = _intervals.Pairs(*(x.reshape(1, -1) for x in pairs))
-    first = _intervals.stable_interval(alone).first.reshape(pairs.d.shape).T
-    rival = jnp.broadcast_to(rivals.index[0], (size, n))
-    return first[:, -(n - 1) :], rival[:, 1:]
+    rows = _pair_rows(game, "adjacent")
+    if game.curves.has_equal_limits:
+        pairs, solve = _equal_limit_pairs(game, rows), _intervals.stable_interval
+    else:
+        pairs, solve = _different_limit_pairs(game, rows), _pieces.stable_stretch
+    alone = type(pairs)(*(x.reshape(1, -1) for x in pairs))
+    first = solve(alone).first.reshape(rows.free.shape).T
+    rival = jnp.broadcast_to(next_stronger(game).index[0], (size, n))
+    return first[:, first.shape[1] - (n - 1) :], rival[:, 1:]
 
 
 def _scanned(game: RankingGame, deviations: Deviations, scan_levels: int) -> _Levels:
     """Any curves: levels classified by a scan, ends of stretches found by halvings."""
-    size = max(x.shape[0] for x in jax.tree.leaves(game))
+    size = _size(game)
     valid = jnp.broadcast_to(is_valid(game), (size,))
     if game.num_models < 2:
         found = _undecided(size, game.dtype)
@@ -360,7 +412,7 @@ def _scanned(game: RankingGame, deviations: Deviations, scan_levels: int) -> _Le
 
 def _scanned_by_pair(game: RankingGame, scan_levels: int) -> tuple[jax.Array, jax.Array]:
     """First stable y of each adjacent pair alone and its rival, `[games, n − 1]`."""
-    size = max(x.shape[0] for x in jax.tree.leaves(game))
+    size = _size(game)
     n = game.num_models
     if n < 2:
         return jnp.zeros((size, 0), game.dtype), jnp.zeros((size, 0), int)

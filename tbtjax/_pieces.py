@@ -1,0 +1,285 @@
+"""Stable levels of power-law pairs with different limits, exactly: no scan, nothing is missed.
+
+A weak model w with a rival k above it, y = log(1 + Δ), p = ṽ_k = σ(z), q = 1 − p, z = α_k + β_k·y.
+In widths of the rival's range, a = (l_k − l_w)/(u_k − l_k) and b = (u_w − u_k)/(u_k − l_k), so
+
+    logit_w(s_k) = log(p + a) − log(q + b),    Y(y) = (logit_w(s_k) − α_w)/β_w
+
+is where the weak model reaches the rival's score, on the scale of log(1 + effort): −∞ where
+p + a ≤ 0 (the rival is below its lower limit), +∞ where q + b ≤ 0 (out of reach). Zero effort is
+stable for the pair iff M(y) = Y − log(e^y + g) ≥ 0, that is W = e^Y − e^y ≥ g (signed
+just-overtake effort). W rises where G = Y + log Y′ − y > 0. Ours: G′ has the sign of a quadratic
+in the rival's odds o = p/q,
+
+    −b(1 + a)(1 + β_k)·o² + (c − 1 − a − b − 2ab)·o + a(1 + b)(β_k − 1),   c = (β_k/β_w)(1 + a + b),
+
+so G has at most three monotone pieces, W at most four, and each is searched by halvings.
+
+A weak model that does not rise (β_w ≤ 0) never passes by effort; then M = logit_w(s_k) − α_w − β_w·y
+(the order alone). It is monotone unless both models fall (β_k, β_w < 0), where M′ turns at
+o² = a(1 + b)/(b(1 + a)).
+
+Arrays are `[pairs, games]`, or `[pieces, pairs, games]`.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tbtjax._intervals import largest_level
+
+
+class LimitedPairs(NamedTuple):
+    """Conditions M(y) ≥ 0 of some pairs with limits of their own, each `[pairs, games]`."""
+
+    alpha_rival: jax.Array
+    beta_rival: jax.Array
+    alpha_weak: jax.Array
+    beta_weak: jax.Array
+    a: jax.Array
+    b: jax.Array
+    g: jax.Array
+    free: jax.Array
+
+
+class Stretch(NamedTuple):
+    """Stable levels of each game as y = log(1 + Δ), and the pairs that decide; each `[games]`.
+
+    Attributes:
+      first, last, settled: first stable level, end of its stretch, level from which on all are
+        stable; +inf where there is none.
+      first_pair, last_pair, settled_pair: index of the deciding pair; −1 where there is none.
+    """
+
+    first: jax.Array
+    last: jax.Array
+    settled: jax.Array
+    first_pair: jax.Array
+    last_pair: jax.Array
+    settled_pair: jax.Array
+
+
+def make_limited_pairs(
+    alpha_rival, beta_rival, alpha_weak, beta_weak, a, b, g, free
+) -> LimitedPairs:
+    """Pairs with harmless parameters where they constrain nothing; a budget only for who rises."""
+
+    def known(x, filler):
+        return jnp.where(free, filler, x)
+
+    return LimitedPairs(
+        known(alpha_rival, 1),
+        known(beta_rival, 1),
+        known(alpha_weak, 0),
+        known(beta_weak, 1),
+        known(a, 0),
+        known(b, 0),
+        jnp.where(free | ~(beta_weak > 0), 0, g),
+        free,
+    )
+
+
+def log_parts(pairs: LimitedPairs, y: jax.Array) -> tuple[jax.Array, ...]:
+    """log p, log q, log(p + a) and log(q + b); −inf where a sum is not positive."""
+    z = pairs.alpha_rival + pairs.beta_rival * y
+    tail = jnp.exp(-jnp.abs(z))
+    small = tail / (1 + tail)
+    shared = jnp.log1p(tail)
+    log_p = jnp.minimum(z, 0) - shared
+    log_q = jnp.minimum(-z, 0) - shared
+    p = jnp.where(z > 0, 1 - small, small)
+    q = jnp.where(z > 0, small, 1 - small)
+
+    def log_sum(part, log_part, offset):
+        # Without an offset the part may underflow where its log does not.
+        total = part + offset
+        positive = total > 0
+        log_total = jnp.where(positive, jnp.log(jnp.where(positive, total, 1)), -jnp.inf)
+        return jnp.where(offset == 0, log_part, log_total)
+
+    return log_p, log_q, log_sum(p, log_p, pairs.a), log_sum(q, log_q, pairs.b)
+
+
+def margin(pairs: LimitedPairs, y: jax.Array) -> jax.Array:
+    """M(y): negative where the weak model gains by passing."""
+    _, _, low, high = log_parts(pairs, y)
+    reachable = high > -jnp.inf
+    logit = jnp.where(reachable, low - jnp.where(reachable, high, 0), jnp.inf)
+    rises = pairs.beta_weak > 0
+    reached = (logit - pairs.alpha_weak) / jnp.where(rises, pairs.beta_weak, 1)
+    started = jnp.where(rises, y, pairs.beta_weak * y)
+    return reached - started - jnp.log1p(pairs.g * jnp.exp(-y))
+
+
+def _rise(pairs: LimitedPairs, y: jax.Array) -> jax.Array:
+    """A function with the sign of the slope of W (of M for a weak model that does not rise)."""
+    log_p, log_q, low, high = log_parts(pairs, y)
+    beta_rival, beta_weak = pairs.beta_rival, pairs.beta_weak
+    rises = beta_weak > 0
+    log_slope = jnp.log1p(pairs.a + pairs.b) + log_p + log_q - low - high
+
+    def ratio(over, under):
+        return jnp.log(jnp.where(over > 0, over, 1)) - jnp.log(jnp.where(under > 0, under, 1))
+
+    start = (low - high - pairs.alpha_weak) / jnp.where(rises, beta_weak, 1) - y
+    both_rise = start + ratio(beta_rival, beta_weak) + log_slope
+    both_fall = ratio(-beta_weak, -beta_rival) - log_slope
+    one_sign = jnp.where(rises | (beta_rival < 0), -1.0, 1.0).astype(y.dtype)
+    sign = jnp.where(rises & (beta_rival > 0), both_rise, one_sign)
+    return jnp.where((beta_weak < 0) & (beta_rival < 0), both_fall, sign)
+
+
+def _roots_in_odds(pairs: LimitedPairs) -> tuple[jax.Array, jax.Array]:
+    """Positive odds of the rival at which the slope's function turns; NaN where there are none."""
+    beta_rival, beta_weak, a, b = pairs.beta_rival, pairs.beta_weak, pairs.a, pairs.b
+    rises = beta_weak > 0
+    c = beta_rival / jnp.where(rises, beta_weak, 1) * (1 + a + b)
+    square = -b * (1 + a) * jnp.where(rises, 1 + beta_rival, 1)
+    linear = jnp.where(rises, c - 1 - a - b - 2 * a * b, 0)
+    constant = a * (1 + b) * jnp.where(rises, beta_rival - 1, 1)
+    discriminant = linear**2 - 4 * square * constant
+    root = jnp.sqrt(jnp.where(discriminant >= 0, discriminant, jnp.nan))
+    # The sum that does not cancel gives one root, the product of both the other.
+    half = -(linear + jnp.where(linear >= 0, root, -root)) / 2
+
+    def positive(over, under):
+        odds = over / jnp.where(under != 0, under, jnp.nan)
+        return jnp.where((odds > 0) & jnp.isfinite(odds), odds, jnp.nan)
+
+    return positive(half, square), positive(constant, half)
+
+
+def _pieces(pairs: LimitedPairs) -> tuple[jax.Array, jax.Array]:
+    """Ends `[6, pairs, games]` of each pair's stable levels on its monotone pieces.
+
+    Returns:
+      Where the stable part of each piece starts and ends, pieces in order; (+inf, −inf) if empty.
+    """
+    top = largest_level(pairs.g.dtype)
+    eps = jnp.finfo(pairs.g.dtype).eps
+    moves = pairs.beta_rival != 0
+    beta = jnp.where(moves, pairs.beta_rival, 1)
+
+    def level_of_odds(odds, filler):
+        usable = moves & (odds > 0) & jnp.isfinite(odds)
+        level = (jnp.log(jnp.where(usable, odds, 1)) - pairs.alpha_rival) / beta
+        return jnp.where(usable & ~jnp.isnan(level), level, filler)
+
+    # M is finite between these two; a hair inside, so that it can be evaluated at both.
+    low_odds = -pairs.a / (1 + pairs.a)
+    high_odds = (1 + pairs.b) / jnp.where(pairs.b < 0, -pairs.b, 1)
+    enters = level_of_odds(jnp.where((pairs.a < 0) & (pairs.a > -1), low_odds, jnp.nan), -jnp.inf)
+    leaves = level_of_odds(jnp.where((pairs.b < 0) & (pairs.b > -1), high_odds, jnp.nan), jnp.inf)
+    rising = pairs.beta_rival > 0
+    enters = jnp.where(rising | jnp.isfinite(enters), enters, jnp.inf)
+    leaves = jnp.where(rising | jnp.isfinite(leaves), leaves, -jnp.inf)
+    begin = jnp.clip(jnp.where(rising, enters, leaves), 0, top)
+    end = jnp.clip(jnp.where(rising, leaves, enters), 0, top)
+    begin = jnp.where(begin > 0, begin + 4 * eps * (1 + begin), 0)
+    end = jnp.where(end < top, end - 4 * eps * (1 + end), top)
+    end = jnp.maximum(end, begin)
+
+    turn, other = (jnp.clip(level_of_odds(x, 0.0), begin, end) for x in _roots_in_odds(pairs))
+    turns = [begin, jnp.minimum(turn, other), jnp.maximum(turn, other), end]
+    tops = _halve(
+        lambda y: _rise(pairs, y) >= 0, jnp.stack(turns[:-1]), jnp.stack(turns[1:])
+    )
+    ends = jnp.concatenate([begin[None], tops, end[None]])  # M is monotone between these
+    left, right = ends[:-1], ends[1:]
+    here = margin(pairs, ends) >= 0
+    left_stable, right_stable = here[:-1], here[1:]
+    change = _halve(lambda y: margin(pairs, y) >= 0, left, right)
+    start = jnp.where(left_stable, left, jnp.where(right_stable, change, jnp.inf))
+    stop = jnp.where(right_stable, right, jnp.where(left_stable, change, -jnp.inf))
+    # Before and after, M is infinite (or there is nothing).
+    before = margin(pairs, begin / 2) >= 0
+    after = margin(pairs, end + (top - end) / 2) >= 0
+    outside = (begin > 0, before, jnp.zeros_like(begin), begin), (
+        end < top,
+        after,
+        end,
+        jnp.full_like(end, top),
+    )
+    (pre_start, pre_stop), (post_start, post_stop) = (
+        (jnp.where(exists & stable, x, jnp.inf), jnp.where(exists & stable, y, -jnp.inf))
+        for exists, stable, x, y in outside
+    )
+    starts = jnp.concatenate([pre_start[None], start, post_start[None]])
+    stops = jnp.concatenate([pre_stop[None], stop, post_stop[None]])
+    return jnp.where(pairs.free, 0, starts), jnp.where(pairs.free, top, stops)
+
+
+def _halve(is_true, left: jax.Array, right: jax.Array) -> jax.Array:
+    """Where a property that changes at most once between `left` and `right` does change.
+
+    Gives an end where it does not change, and the true side of the change where it does.
+    """
+    at_left, at_right = is_true(left), is_true(right)
+
+    def step(_, ends):
+        left, right = ends
+        middle = left + (right - left) / 2
+        like_left = is_true(middle) == at_left
+        return jnp.where(like_left, middle, left), jnp.where(like_left, right, middle)
+
+    halvings = jnp.finfo(left.dtype).nmant + 10
+    low, high = jax.lax.fori_loop(0, halvings, step, (left, right))
+    return jnp.where(at_left == at_right, right, jnp.where(at_left, low, high))
+
+
+def stable_stretch(pairs: LimitedPairs) -> Stretch:
+    """The levels common to all pairs of each game.
+
+    Args:
+      pairs: `[pairs, games]`, one pair or more; NaN gives an arbitrary answer for its game alone.
+
+    Returns:
+      The first stretch and the settled level of each game, `[games]`.
+    """
+    top = largest_level(pairs.g.dtype)
+    starts, stops = _pieces(pairs)
+    pieces = starts.shape[0]
+
+    def next_stable(y):
+        """Least stable level of each pair at or after y, `[pairs, games]`."""
+        from_here = jnp.maximum(starts, y)
+        return jnp.min(jnp.where(from_here <= stops, from_here, jnp.inf), axis=0)
+
+    def advance(carry):
+        y, _ = carry
+        new = jnp.max(next_stable(y), axis=0)
+        return new, new > y
+
+    zero = 0 * jnp.max(jnp.where(jnp.isfinite(starts), starts, 0), axis=(0, 1))
+    # Every round but the last passes the end of a pair's piece: there are finitely many.
+    first, _ = jax.lax.while_loop(
+        lambda carry: jnp.any(carry[1]), advance, (zero, zero == 0)
+    )
+    exists = first <= top
+    begun = jnp.where(exists, first, 0)
+
+    ends = jnp.broadcast_to(begun, starts.shape[1:])
+    for i in range(pieces):
+        ends = jnp.where((starts[i] <= ends) & (stops[i] >= ends), stops[i], ends)
+    last = jnp.min(ends, axis=0)
+    settles = jnp.where(stops[-1] >= top, starts[-1], jnp.inf)
+    for i in reversed(range(pieces - 1)):
+        touches = (stops[i] >= settles) | (stops[i] >= top)
+        settles = jnp.where(touches & (starts[i] <= settles), starts[i], settles)
+    settled = jnp.max(settles, axis=0)
+
+    decides_first = jnp.any(starts == first, axis=0)
+    decided = exists & (first > 0)
+    finite_last = exists & (last < top)
+    finite_settled = jnp.isfinite(settled)
+    return Stretch(
+        first=jnp.where(exists, first, jnp.inf),
+        last=jnp.where(finite_last, last, jnp.inf),
+        settled=settled,
+        first_pair=jnp.where(decided, jnp.argmax(decides_first, axis=0), -1),
+        last_pair=jnp.where(finite_last, jnp.argmin(ends, axis=0), -1),
+        settled_pair=jnp.where(
+            finite_settled & (settled > 0), jnp.argmax(settles, axis=0), -1
+        ),
+    )
