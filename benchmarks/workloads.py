@@ -105,13 +105,20 @@ def draw_games(
         text = f"own limits for each model, {min(count, _DISTINCT_CURVES):,} sets of curves"
     effort = baseline_catch_up(alpha, beta, lower, upper)
     gaps = rng.exponential(1.0, effort.shape) * 10.0 ** rng.uniform(-1.5, 1.5, (count, 1))
-    gaps *= np.quantile(np.min(effort / gaps, axis=-1), 2 / 3)
+    gaps *= _between(np.min(effort / gaps, axis=-1), 2 / 3)
     rewards = np.zeros((count, num_models))
     rewards[:, :-1] = np.cumsum(gaps[:, ::-1], axis=-1)[:, ::-1]
     if learning_rates == "shuffled":
         beta = rng.permuted(beta, axis=-1)
         text += ", learning rates in random order"
     return Games(alpha, beta, rewards, lower, upper, text).astype(dtype)
+
+
+def _between(values: np.ndarray, share: float) -> float:
+    """A number that `share` of the values lie below; none of them equals it."""
+    rank = min(int(share * values.size), values.size - 1)
+    ordered = np.partition(values, (max(rank - 1, 0), rank))
+    return float(np.sqrt(ordered[max(rank - 1, 0)] * ordered[rank]))
 
 
 def baseline_catch_up(alpha, beta, lower, upper) -> np.ndarray:
