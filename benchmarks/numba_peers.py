@@ -1,10 +1,9 @@
 """Numba peers: compiled loops over games, parallel, one game at a time.
 
-Written for speed: divisions are multiplied out, a pair is dismissed without a logarithm where a
-bound shows it stable, a pair satisfied at the largest y so far is skipped, and the root is
-approached from the side where the step cannot overshoot, with third-order (Halley) steps until
-the next one would change nothing that is checked. Without Intel's SVML, which wheels of llvmlite
-from PyPI do not use, the logarithms are those of the C library, one at a time.
+Written for speed: divisions are multiplied out, stable pairs and pairs satisfied at the largest y
+so far are skipped, and Newton's steps end when the next would change nothing that is checked.
+Without Intel's SVML, which wheels of llvmlite from PyPI do not use, the logarithms are those of
+the C library, one at a time.
 """
 
 import math
@@ -16,73 +15,89 @@ from numba import njit, prange
 _BLOCK = 256
 
 
-@njit(parallel=True, fastmath=True, error_model="numpy")
-def newton_equal(alpha, beta, rewards):
-    """Δ* with equal limits: `[games]` from `[games, n]` arrays.
+def _equal_solver(tuned):
+    """Δ* with equal limits, `[games]` from `[games, n]` arrays, by one compiled loop.
 
     First pass: the unstable pairs and, from one Newton step at y = 0, a lower bound of Δ*.
-    Second pass: from there, the pair that gave the bound first.
+    Second pass: from there, the pair that gave the bound first; the others are mostly satisfied.
+    `tuned` adds what only a specialist would: a pair is dismissed without a logarithm where a
+    bound shows it stable, and steps are of third order (Halley's).
     """
-    games, n = alpha.shape
-    real = alpha.dtype.type
-    zero, one, two = real(0), real(1), real(2)
-    # After a step this small the next is below 1e-10 (float32: 1e-7).
-    last_step = real(3e-4) if alpha.itemsize == 8 else real(3e-3)
-    thresholds = np.empty(games, alpha.dtype)
-    for block in prange((games + _BLOCK - 1) // _BLOCK):
-        spread = np.empty(n, alpha.dtype)
-        weak_beta = np.empty(n, alpha.dtype)
-        slope = np.empty(n, alpha.dtype)
-        gap = np.empty(n, alpha.dtype)
-        for i in range(block * _BLOCK, min(games, (block + 1) * _BLOCK)):
-            y = zero
-            first = 0
-            count = 0
-            for r in range(1, n):
-                g = rewards[i, r - 1] - rewards[i, r]
-                b = beta[i, r]
-                a = alpha[i, r - 1] - alpha[i, r]
-                # log1p(g) ≤ g and log1p(g)² ≤ g²/(1 + g).
-                if a >= b * g or a * a * (one + g) >= b * b * g * g:
-                    continue
-                margin = a - b * math.log(one + g)
-                if margin >= zero:
-                    continue
-                m = beta[i, r - 1] - b
-                bound = -margin * (one + g) / (m * (one + g) + b * g)
-                if bound > y:
-                    y = bound
-                    first = count
-                spread[count], weak_beta[count], slope[count], gap[count] = a, b, m, g
-                count += 1
-            decay = math.exp(-y)
-            for j in range(count):
-                if j == 0:
-                    k = first
-                elif j <= first:
-                    k = j - 1
-                else:
-                    k = j
-                a, b, m, g = spread[k], weak_beta[k], slope[k], gap[k]
-                q = g * decay
-                s = a + m * y
-                if s >= b * q:
-                    continue
-                h = s - b * math.log(one + q)
-                if h >= zero:
-                    continue
-                for _ in range(50):
-                    p = one + q
-                    rise = m * p + b * q
-                    step = two * h * p * rise / (two * rise * rise + h * b * q)
-                    y -= step
-                    decay = math.exp(-y)
-                    if -step <= last_step * (one + y):
-                        break
+
+    @njit(parallel=True, fastmath=True, error_model="numpy")
+    def solve(alpha, beta, rewards):
+        games, n = alpha.shape
+        real = alpha.dtype.type
+        zero, one, two = real(0), real(1), real(2)
+        # After a step this small the next is below 1e-10 (float32: 1e-7).
+        if tuned:
+            last_step = real(3e-4) if alpha.itemsize == 8 else real(3e-3)
+        else:
+            last_step = real(3e-6) if alpha.itemsize == 8 else real(3e-4)
+        thresholds = np.empty(games, alpha.dtype)
+        for block in prange((games + _BLOCK - 1) // _BLOCK):
+            spread = np.empty(n, alpha.dtype)
+            weak_beta = np.empty(n, alpha.dtype)
+            slope = np.empty(n, alpha.dtype)
+            gap = np.empty(n, alpha.dtype)
+            for i in range(block * _BLOCK, min(games, (block + 1) * _BLOCK)):
+                y = zero
+                first = 0
+                count = 0
+                for r in range(1, n):
+                    g = rewards[i, r - 1] - rewards[i, r]
+                    b = beta[i, r]
+                    a = alpha[i, r - 1] - alpha[i, r]
+                    # log1p(g) ≤ g and log1p(g)² ≤ g²/(1 + g).
+                    if tuned and (a >= b * g or a * a * (one + g) >= b * b * g * g):
+                        continue
+                    margin = a - b * math.log(one + g)
+                    if margin >= zero:
+                        continue
+                    m = beta[i, r - 1] - b
+                    bound = -margin * (one + g) / (m * (one + g) + b * g)
+                    if bound > y:
+                        y = bound
+                        first = count
+                    spread[count], weak_beta[count], slope[count], gap[count] = a, b, m, g
+                    count += 1
+                decay = math.exp(-y)
+                for j in range(count):
+                    if j == 0:
+                        k = first
+                    elif j <= first:
+                        k = j - 1
+                    else:
+                        k = j
+                    a, b, m, g = spread[k], weak_beta[k], slope[k], gap[k]
                     q = g * decay
-                    h = a + m * y - b * math.log(one + q)
-            thresholds[i] = one / decay - one
-    return thresholds
+                    s = a + m * y
+                    if tuned and s >= b * q:
+                        continue
+                    h = s - b * math.log(one + q)
+                    if h >= zero:
+                        continue
+                    for _ in range(50):
+                        p = one + q
+                        rise = m * p + b * q
+                        if tuned:
+                            step = two * h * p * rise / (two * rise * rise + h * b * q)
+                        else:
+                            step = h * p / rise
+                        y -= step
+                        decay = math.exp(-y)
+                        if -step <= last_step * (one + y):
+                            break
+                        q = g * decay
+                        h = a + m * y - b * math.log(one + q)
+                thresholds[i] = one / decay - one
+        return thresholds
+
+    return solve
+
+
+newton_equal = _equal_solver(tuned=False)
+tuned_equal = _equal_solver(tuned=True)
 
 
 @njit(inline="always")

@@ -235,7 +235,7 @@ def threshold_row(limits: str, models: int, dtype: str, count: int, seed: int = 
         )
     if jax.default_backend() == "cpu":
         if (numba := _optional("numba_peers")) is not None:
-            kinds = ["newton"] if limits == "equal" else ["newton", "bisection"]
+            kinds = ["newton", "tuned"] if limits == "equal" else ["newton", "bisection"]
             for kind in kinds:
                 solver = getattr(numba, f"{kind}_{limits}")
                 contestants.append(_plain_contestant(f"numba {kind}", solver, arrays))
