@@ -6,9 +6,12 @@
   memory for one chunk is used. The last chunk overlaps the one before it; nothing is padded.
 - Where the games' axes are sharded over devices, each device works through its own games and
   nothing is communicated: by a partitioning rule where the compiler chooses shardings (`Auto` mesh
-  axes), by `shard_map` where they are part of the types (`Explicit` axes).
+  axes), by `shard_map` where they are part of the types (`Explicit` axes). The partitioning rule
+  needs JAX's 64-bit mode to be set for the whole process; under `with jax.enable_x64(...)` every
+  device does all the work instead.
 """
 
+import concurrent.futures
 import functools
 import math
 from collections.abc import Callable
@@ -159,7 +162,7 @@ def _chunked(solve: Callable[..., Any], size: int, entries_per_game: int) -> Cal
     @jax.custom_batching.custom_vmap
     def apply(*parts):
         # A partitioned function cannot hold arrays of its own, as a user's curves may.
-        if size > 1 and not jax.make_jaxpr(run)(*parts).consts:
+        if size > 1 and _is_mode_global() and not jax.make_jaxpr(run)(*parts).consts:
             return split(*parts)
         return run(*parts)
 
@@ -182,6 +185,17 @@ def _chunked(solve: Callable[..., Any], size: int, entries_per_game: int) -> Cal
         return result, jax.tree.map(lambda _: True, result)
 
     return apply
+
+
+def _is_mode_global() -> bool:
+    """Whether JAX's 64-bit mode is the same in a new thread.
+
+    The compiler splits programs over devices in a thread of its own. A mode set for one thread
+    alone (`with jax.enable_x64(True)`) would be lost there.
+    """
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        elsewhere = pool.submit(lambda: jax.config.jax_enable_x64).result()
+    return elsewhere == jax.config.jax_enable_x64
 
 
 def _run_chunks(solve: Callable[..., Any], parts: Any, games: int, chunk: int) -> Any:

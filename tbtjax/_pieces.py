@@ -166,7 +166,7 @@ def _pieces(pairs: LimitedPairs) -> tuple[jax.Array, jax.Array]:
         level = (jnp.log(jnp.where(usable, odds, 1)) - pairs.alpha_rival) / beta
         return jnp.where(usable & ~jnp.isnan(level), level, filler)
 
-    # M is finite between these two; a hair inside, so that it can be evaluated at both.
+    # M is finite between these two levels of y.
     low_odds = -pairs.a / (1 + pairs.a)
     high_odds = (1 + pairs.b) / jnp.where(pairs.b < 0, -pairs.b, 1)
     enters = level_of_odds(jnp.where((pairs.a < 0) & (pairs.a > -1), low_odds, jnp.nan), -jnp.inf)
@@ -176,8 +176,16 @@ def _pieces(pairs: LimitedPairs) -> tuple[jax.Array, jax.Array]:
     leaves = jnp.where(rising | jnp.isfinite(leaves), leaves, -jnp.inf)
     begin = jnp.clip(jnp.where(rising, enters, leaves), 0, top)
     end = jnp.clip(jnp.where(rising, leaves, enters), 0, top)
-    begin = jnp.where(begin > 0, begin + 4 * eps * (1 + begin), 0)
-    end = jnp.where(end < top, end - 4 * eps * (1 + end), top)
+
+    def hair(y, rest):
+        """What y moves by a few roundings of z: from there on p + a and q + b are positive."""
+        return 8 * eps * (1 + y + (1 + jnp.abs(pairs.alpha_rival)) / jnp.abs(beta * rest))
+
+    at_entry, at_leave = 1 + pairs.a, 1 + pairs.b  # q where p + a = 0, p where q + b = 0
+    begin_rest = jnp.where(rising, at_entry, at_leave)
+    end_rest = jnp.where(rising, at_leave, at_entry)
+    begin = jnp.where(begin > 0, begin + hair(begin, begin_rest), 0)
+    end = jnp.where(end < top, end - hair(end, end_rest), top)
     end = jnp.maximum(end, begin)
 
     turn, other = (jnp.clip(level_of_odds(x, 0.0), begin, end) for x in _roots_in_odds(pairs))
