@@ -1,0 +1,496 @@
+"""Power-law curves fitted to measured scores, many models at once.
+
+`fit_power_law` minimises χ² (or the binomial deviance) on the score scale; `fit_logit_ols` is the
+ordinary regression of logits that Chen, Zhang and Hardt use. Both return a `PowerLawFit`, whose
+`curves` go straight into `tbtjax.ranking_game`. Neither repairs what the data say: a curve that
+falls is fitted as falling, and flagged.
+
+Source: Chen, Zhang, Hardt (arXiv 2603.08371), eq. 3, App. D and E.
+"""
+
+import dataclasses
+import enum
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tbtjax._checks import as_floating
+from tbtjax._records import Record
+from tbtjax.curves import PowerLaw
+from tbtjax.measure import _minimize
+
+#: Curves worked on at once: few enough for their start grids to stay in cache.
+_CHUNK = 1000
+#: A fit is a misfit where so large a χ² would be met less often than this.
+_MISFIT_PROBABILITY = 1e-3
+
+
+class FitFlag(enum.IntFlag):
+    """What is remarkable about a fit; `PowerLawFit.flags` holds their sum."""
+
+    #: A measured value cannot be used (score outside [0, 1] or infinite, negative step), or the
+    #: limits are not lower < upper: all numbers of the curve are NaN.
+    INVALID = 1
+    #: Fewer different steps than fitted parameters: all numbers of the curve are NaN.
+    TOO_FEW_POINTS = 2
+    #: The search ended where the loss still falls: by more than a thousandth of itself per degree
+    #: of freedom, as its quadratic model tells.
+    NOT_CONVERGED = 4
+    #: No usable questions or stderr for every point: χ² is a plain sum of squares, standard
+    #: deviations are scaled by the scatter, and a misfit cannot be told.
+    UNWEIGHTED = 8
+    #: β < 0: the score falls with effort.
+    DECREASING = 16
+    #: β > 1 with e^α < (β − 1)/(β + 1): the curve starts convex, and assumption C2 fails.
+    NOT_CONCAVE = 32
+    #: A free limit stands at its bound, or the points do not bound the curve: its rate is at its
+    #: bound or known less well than that. Data at or beyond a fixed limit do this.
+    AT_BOUND = 64
+    #: The midpoint log(1 + e) = −α/β lies outside the measured efforts. With fixed limits that is
+    #: common and harmless; with free ones most of the rise, or its start, is an extrapolation.
+    MIDPOINT_OUTSIDE = 128
+    #: A free upper limit at its bound, or with a standard deviation above half of upper − lower.
+    UPPER_UNIDENTIFIED = 256
+    #: χ² so large is met with probability below 0.001: standard deviations are too small.
+    MISFIT = 512
+
+    def words(self) -> str:
+        """The flags in words, comma-separated; empty without any.
+
+        Example:
+          >>> FitFlag(48).words()
+          'decreasing, not concave'
+        """
+        return ", ".join(str(flag.name).lower().replace("_", " ") for flag in self)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PowerLawFit(Record):
+    """Fitted power-law curves, and how far they can be trusted.
+
+    Attributes:
+      curves: the curves; fields `[..., n]`, fixed limits in the shape they were given in. NaN
+        where nothing could be fitted (flag INVALID or TOO_FEW_POINTS).
+      chi2: `[..., n]` Σ (score − v)²/σ² over the used points; for loss="deviance" the deviance.
+      dof: `[..., n]` int32: used points less fitted parameters (2, with free limits 4).
+      points: `[..., n]` int32: points used.
+      left_out: `[..., n]` int32: measured points not used (`fit_logit_ols`: no logit exists).
+      gradient: `[..., n, 4]` derivative of the minimised loss in alpha, beta, lower and upper; 0
+        for what is fixed or held at its bound. What is not 0 the search has left.
+      deviation: `[..., n, 4]` standard deviations of alpha, beta, lower and upper, from the
+        curvature of the loss; 0 for what is fixed or held at its bound, +inf where the points say
+        nothing. They know of the noise in the scores alone: for a misfit they are too small.
+      flags: `[..., n]` int32: a sum of `FitFlag`.
+    """
+
+    event_ndims: ClassVar[dict[str, int]] = {"gradient": 2, "deviation": 2}
+
+    curves: PowerLaw
+    chi2: jax.Array
+    dof: jax.Array
+    points: jax.Array
+    left_out: jax.Array
+    gradient: jax.Array
+    deviation: jax.Array
+    flags: jax.Array
+
+    @property
+    def reduced_chi2(self) -> jax.Array:
+        """`[..., n]` chi2/dof, near 1 for a good weighted fit; NaN without degrees of freedom."""
+        return _per_degree(self.chi2, self.dof)
+
+    @property
+    def p_value(self) -> jax.Array:
+        """`[..., n]` probability of so large a χ² if the curve is right and σ is; else NaN."""
+        unweighted = (self.flags & FitFlag.UNWEIGHTED) > 0
+        return jnp.where(unweighted, jnp.nan, _p_value(self.chi2, self.dof))
+
+    def has(self, flag: FitFlag) -> jax.Array:
+        """`[..., n]` bool: whether any of these flags is set."""
+        return (self.flags & jnp.int32(flag)) != 0
+
+
+def fit_power_law(
+    steps: Any,
+    scores: Any,
+    *,
+    questions: Any = None,
+    stderr: Any = None,
+    limits: Literal["fixed", "free"] = "fixed",
+    lower: Any = 0.0,
+    upper: Any = 1.0,
+    loss: Literal["chi2", "deviance"] = "chi2",
+) -> PowerLawFit:
+    """Fits v(e) = lower + (upper − lower)·σ(α + β·log(1 + e)) to measured scores.
+
+    Minimises χ² = Σ (score − v)²/σ² on the score scale. σ² is that of a share of `questions`,
+    p̃(1 − p̃)/questions with p̃ = (k + ½)/(questions + 1) and k = score·questions to the next whole
+    number: a count of 0 or of all then keeps a finite weight. Else it is stderr², and 1 where a
+    point of the curve has neither (flag UNWEIGHTED). Scores below `lower` count like all others.
+
+    Fixed limits are the paper's way and misfit many measured curves; free ones fit, often with a
+    convex start (flag NOT_CONCAVE). Look at both.
+
+    Args:
+      steps: `[..., points]` efforts, in training steps, ≥ 0; NaN = not measured.
+      scores: `[..., points]` scores in [0, 1]; NaN = not measured. The axis before the points is
+        that of the models. All arrays broadcast against each other.
+      questions: `[..., points]` or scalar: number of questions behind a score; NaN = not known.
+      stderr: `[..., points]` or scalar: standard error of a score, read where `questions` is not
+        known; NaN, 0 and below = not known.
+      limits: "fixed": `lower` and `upper` are the limits. "free": both are fitted too, and `lower`
+        and `upper` bound them.
+      lower: `[..., n]`, `[..., 1]` or scalar: lower limit of the score (chance).
+      upper: the same: upper limit of the score.
+      loss: "chi2", or "deviance": the binomial deviance, which needs `questions` and is better
+        than χ² where counts of right or wrong answers are small.
+
+    Returns:
+      Curves with χ², degrees of freedom, gradient, standard deviations and flags per model, of
+      the floating dtype of the arguments. A curve that cannot be fitted is NaN, its flags say why;
+      its neighbours are untouched.
+
+    Raises:
+      TypeError: an argument is not an array of real numbers.
+      ValueError: an unknown option; shapes that do not broadcast; no points axis; the deviance
+        without `questions`.
+
+    Example:
+      >>> fit = fit_power_law([0, 10, 100, 1000], [[0.5, 0.6, 0.7, 0.8]], questions=1000)
+      >>> fit.curves.beta.round(3), int(fit.dof[0])
+      (Array([0.201], dtype=float32), 2)
+
+    Source: Chen, Zhang, Hardt (arXiv 2603.08371), eq. 3 and App. D; the weights, free limits and
+    flags are ours.
+    """
+    _check_option("limits", limits, ("fixed", "free"))
+    _check_option("loss", loss, ("chi2", "deviance"))
+    if loss == "deviance" and questions is None:
+        raise ValueError(
+            'loss="deviance" needs the number of questions behind each score; got questions=None'
+        )
+    arguments = _arguments(steps, scores, questions, stderr, lower, upper)
+    return _fit_power_law(*arguments, free=limits == "free", loss=loss)
+
+
+def fit_logit_ols(
+    steps: Any,
+    scores: Any,
+    *,
+    questions: Any = None,
+    stderr: Any = None,
+    lower: Any = 0.0,
+    upper: Any = 1.0,
+) -> PowerLawFit:
+    """Fits the power law by ordinary least squares on the logit: the paper's way.
+
+    Regresses logit((score − lower)/(upper − lower)) on log(1 + step), unweighted, in closed form.
+    A score at or beyond a limit has no logit: it is left out and counted in `left_out`. Scores
+    just above `lower` have wild logits and pull as much as all others; `fit_power_law` weighs
+    each score by its noise.
+
+    Args:
+      steps: `[..., points]` efforts, in training steps, ≥ 0; NaN = not measured.
+      scores: `[..., points]` scores in [0, 1]; NaN = not measured. The axis before the points is
+        that of the models. All arrays broadcast against each other.
+      questions: as in `fit_power_law`; it and `stderr` enter `chi2` alone, not the curve.
+      stderr: the same.
+      lower: `[..., n]`, `[..., 1]` or scalar: lower limit of the score (chance).
+      upper: the same: upper limit of the score.
+
+    Returns:
+      As `fit_power_law`: `chi2` is that of the curve on the score scale over the used points, so
+      that both ways can be compared; `gradient` is of the sum of squared logit residuals; the
+      standard deviations are those of the regression.
+
+    Raises:
+      TypeError: an argument is not an array of real numbers.
+      ValueError: shapes that do not broadcast; no points axis.
+
+    Example:
+      >>> fit = fit_logit_ols([0, 10, 100, 1000], [[0.5, 0.6, 0.7, 0.8]], questions=1000)
+      >>> fit.curves.beta.round(3)
+      Array([0.198], dtype=float32)
+
+    Source: Chen, Zhang, Hardt (arXiv 2603.08371), App. D and E.
+    """
+    return _fit_logit_ols(*_arguments(steps, scores, questions, stderr, lower, upper))
+
+
+class _Data(NamedTuple):
+    """Checked measurements of all curves.
+
+    Attributes:
+      effort: `[..., n, points]` log(1 + step).
+      score: `[..., n, points]`.
+      weight: `[..., n, points]` 1/σ², 1 throughout a curve that is not weighted.
+      questions: `[..., n, points]`, 0 where not known.
+      measured: `[..., n, points]` bool: the other arrays mean nothing elsewhere.
+      weighted: `[..., n]` bool: whether σ is known at every measured point.
+      invalid: `[..., n]` bool: whether a measured value or a limit is unusable.
+      low: `[..., n]` lower limit, 0 for an invalid curve.
+      high: `[..., n]` upper limit, 1 for an invalid curve.
+    """
+
+    effort: jax.Array
+    score: jax.Array
+    weight: jax.Array
+    questions: jax.Array
+    measured: jax.Array
+    weighted: jax.Array
+    invalid: jax.Array
+    low: jax.Array
+    high: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("free", "loss"))
+def _fit_power_law(steps, scores, questions, stderr, lower, upper, *, free, loss):
+    data = _data(steps, scores, questions, stderr, lower, upper, deviance=loss == "deviance")
+    parameters = 4 if free else 2
+    # A curve without an answer becomes one without points: nothing in it can disturb the others.
+    used, too_few = _usable(data, data.measured, parameters)
+    center, effort = _centered(data.effort, used)
+    columns = (effort, data.score, data.weight, data.questions)
+    points = _minimize.Points(*(jnp.where(used, x, 0) for x in columns))
+
+    def fit_one(points, center, low, high):
+        return _minimize.minimize(_minimize.Problem(points, low, high, free, loss), center)
+
+    best = _map_curves(fit_one, (points, center, data.low, data.high), data.invalid.shape)
+    dof = jnp.sum(used, axis=-1, dtype=jnp.int32) - parameters
+    scale = jnp.where(data.weighted, 1, jnp.sqrt(_per_degree(best.loss, dof)))
+    # 0 · NaN: what is held has no deviation, whatever the scatter.
+    deviation = jnp.where(best.deviation > 0, best.deviation * scale[..., None], 0)
+    vague = (deviation[..., 1] > _minimize.STEEPEST) | jnp.isinf(deviation[..., 0])
+    at_edge = (best.upper <= data.low) | (best.upper >= data.high)
+    wide = deviation[..., 3] > (best.upper - best.lower) / 2
+    if free:
+        lost = data.invalid | too_few
+        lower, upper = (jnp.where(lost, jnp.nan, x) for x in (best.lower, best.upper))
+    return _record(
+        data,
+        used,
+        too_few,
+        PowerLaw(best.alpha, best.beta, lower, upper),
+        chi2=best.loss,
+        dof=dof,
+        gradient=best.gradient,
+        deviation=deviation,
+        flags={
+            FitFlag.NOT_CONVERGED: ~best.converged,
+            FitFlag.AT_BOUND: best.at_bound | vague,
+            FitFlag.UPPER_UNIDENTIFIED: (at_edge | wide) & free,
+        },
+    )
+
+
+@jax.jit
+def _fit_logit_ols(steps, scores, questions, stderr, lower, upper):
+    data = _data(steps, scores, questions, stderr, lower, upper, deviance=False)
+    low, high = data.low[..., None], data.high[..., None]
+    inside = data.measured & (data.score > low) & (data.score < high)
+    used, too_few = _usable(data, inside, 2)
+    center, effort = _centered(data.effort, used)
+    above, below = (jnp.where(used, x, 1) for x in (data.score - low, high - data.score))
+    logit = jnp.log(above) - jnp.log(below)
+    weight = used.astype(logit.dtype)
+    level, rate, spread = _minimize.weighted_line(weight, effort, logit)
+    fitted = level[..., None] + rate[..., None] * effort
+    residual = weight * (logit - fitted)
+    dof = jnp.sum(used, axis=-1, dtype=jnp.int32) - 2
+    scatter = jnp.sqrt(_per_degree(jnp.sum(residual**2, axis=-1), dof))
+    by_rate = 1 / jnp.sqrt(spread)
+    by_level = jnp.sqrt(1 / jnp.sum(weight, axis=-1) + (center * by_rate) ** 2)
+    held = jnp.zeros_like(level)
+    slopes = [jnp.sum(residual, axis=-1), jnp.sum(residual * effort, axis=-1)]
+    slopes[1] += center * slopes[0]
+    error = data.score - (low + (high - low) * jax.nn.sigmoid(fitted))
+    return _record(
+        data,
+        used,
+        too_few,
+        PowerLaw(level - center * rate, rate, lower, upper),
+        chi2=jnp.sum(jnp.where(used, data.weight * error**2, 0), axis=-1),
+        dof=dof,
+        gradient=-2 * jnp.stack([*slopes, held, held], axis=-1),
+        deviation=jnp.stack([scatter * by_level, scatter * by_rate, held, held], axis=-1),
+        flags={},
+    )
+
+
+def _check_option(name: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}")
+
+
+def _arguments(
+    steps: Any, scores: Any, questions: Any, stderr: Any, lower: Any, upper: Any
+) -> list[jax.Array | None]:
+    """The arguments as arrays of their one floating dtype, with shapes that fit together."""
+    given = {"steps": steps, "scores": scores, "questions": questions, "stderr": stderr}
+    given = {name: value for name, value in given.items() if value is not None}
+    arrays = dict(
+        zip([*given, "lower", "upper"], as_floating(**given, lower=lower, upper=upper), strict=True)
+    )
+    shapes = {name: arrays[name].shape for name in given}
+    limits = {name: (*arrays[name].shape, 1) for name in ("lower", "upper")}
+    found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    if min(map(len, (shapes["steps"], shapes["scores"]))) == 0 or 0 in shapes["scores"][-1:]:
+        raise ValueError(
+            f"steps and scores must be [..., points], with one point or more; got shapes {found}"
+        )
+    try:
+        jnp.broadcast_shapes(*shapes.values(), *limits.values())
+    except ValueError as error:
+        found += "".join(f", {name} {arrays[name].shape}" for name in limits)
+        raise ValueError(
+            f"shapes do not broadcast: {found}; expected points on the last axis of the "
+            "measurements and models on the one before, which is the last axis of the limits"
+        ) from error
+    names = ("steps", "scores", "questions", "stderr", "lower", "upper")
+    return [arrays.get(name) for name in names]
+
+
+def _data(
+    steps: jax.Array,
+    scores: jax.Array,
+    questions: jax.Array | None,
+    stderr: jax.Array | None,
+    lower: jax.Array,
+    upper: jax.Array,
+    *,
+    deviance: bool,
+) -> _Data:
+    """Measurements and limits broadcast to all curves, with σ worked out."""
+    unknown = jnp.zeros((), scores.dtype)
+    questions = unknown if questions is None else questions
+    stderr = unknown if stderr is None else stderr
+    columns = (steps, scores, questions, stderr)
+    limits = (lower[..., None], upper[..., None])
+    shape = jnp.broadcast_shapes(*(x.shape for x in (*columns, *limits)))
+    steps, scores, questions, stderr = (jnp.broadcast_to(x, shape) for x in columns)
+    lower, upper = (jnp.broadcast_to(x, shape[:-1]) for x in (lower, upper))
+
+    measured = ~(jnp.isnan(steps) | jnp.isnan(scores))
+    usable = (scores >= 0) & (scores <= 1) & (steps >= 0) & jnp.isfinite(steps)
+    questions = jnp.where(jnp.isfinite(questions) & (questions > 0), questions, 0)
+    stderr = jnp.where(jnp.isfinite(stderr) & (stderr > 0), stderr, 0)
+    # The share of one more question, half right: counts of 0 and of all keep a finite weight.
+    count = jnp.round(scores * questions)
+    share = (count + 0.5) / (questions + 1)
+    binomial = share * (1 - share) / jnp.where(questions > 0, questions, 1)
+    variance = jnp.where(questions > 0, binomial, stderr**2)
+    known = (questions > 0) | (stderr > 0)
+    weighted = jnp.all(known | ~measured, axis=-1)
+
+    invalid = jnp.any(measured & ~usable, axis=-1)
+    invalid |= ~(jnp.isfinite(lower) & jnp.isfinite(upper) & (lower < upper))
+    if deviance:
+        invalid |= jnp.any(measured & (questions == 0), axis=-1) | (lower < 0) | (upper > 1)
+    keep = measured & usable
+    weighing = keep & weighted[..., None]
+    return _Data(
+        effort=jnp.log1p(jnp.where(keep, steps, 0)),
+        score=jnp.where(keep, scores, 0),
+        weight=1 / jnp.where(weighing, variance, 1),
+        questions=questions,
+        measured=measured,
+        weighted=weighted,
+        invalid=invalid,
+        low=jnp.where(invalid, 0, lower),
+        high=jnp.where(invalid, 1, upper),
+    )
+
+
+def _usable(data: _Data, points: jax.Array, parameters: int) -> tuple[jax.Array, jax.Array]:
+    """Which of `points` a fit uses, `[..., n, points]`, and which curves have too few, `[..., n]`.
+
+    A curve without an answer uses none.
+    """
+    ordered = jnp.sort(jnp.where(points, data.effort, jnp.inf), axis=-1)
+    rising = jnp.diff(ordered, axis=-1, prepend=-1) > 0  # an effort is at least 0
+    different = jnp.sum(rising & jnp.isfinite(ordered), axis=-1)
+    too_few = ~data.invalid & (different < parameters)
+    return points & ~(data.invalid | too_few)[..., None], too_few
+
+
+def _centered(effort: jax.Array, used: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean effort of the used points, `[..., n]`, and efforts relative to it."""
+    count = jnp.maximum(jnp.sum(used, axis=-1), 1).astype(effort.dtype)
+    center = jnp.sum(jnp.where(used, effort, 0), axis=-1) / count
+    return center, jnp.where(used, effort - center[..., None], 0)
+
+
+def _per_degree(total: jax.Array, dof: jax.Array) -> jax.Array:
+    """A sum of squares per degree of freedom; NaN without any."""
+    return jnp.where(dof > 0, total / jnp.maximum(dof, 1).astype(total.dtype), jnp.nan)
+
+
+def _p_value(chi2: jax.Array, dof: jax.Array) -> jax.Array:
+    """Probability of a χ² above `chi2`; NaN without degrees of freedom."""
+    half = jnp.maximum(dof, 1).astype(chi2.dtype) / 2
+    return jnp.where(dof > 0, jax.scipy.special.gammaincc(half, chi2 / 2), jnp.nan)
+
+
+def _map_curves(function: Callable, arguments: Any, shape: tuple[int, ...]) -> Any:
+    """`function` of one curve over all curves, whose axes `shape` lead every argument."""
+    size = math.prod(shape)
+    flat = jax.tree.map(lambda x: x.reshape(size, *x.shape[len(shape) :]), arguments)
+    if size <= _CHUNK:
+        result = jax.vmap(function)(*flat)
+    else:
+        # Filled up to whole chunks, or the rest would be compiled anew.
+        fill = -size % _CHUNK
+        filled = jax.tree.map(lambda x: jnp.concatenate([x, x[:fill]]), flat)
+        result = jax.lax.map(lambda one: function(*one), filled, batch_size=_CHUNK)
+    return jax.tree.map(lambda x: x[:size].reshape(*shape, *x.shape[1:]), result)
+
+
+def _record(
+    data: _Data,
+    used: jax.Array,
+    too_few: jax.Array,
+    curves: PowerLaw,
+    *,
+    chi2: jax.Array,
+    dof: jax.Array,
+    gradient: jax.Array,
+    deviation: jax.Array,
+    flags: dict[FitFlag, jax.Array],
+) -> PowerLawFit:
+    """The fit, with the flags that every way of fitting shares, and NaN where there is none."""
+    alpha, beta, lost = curves.alpha, curves.beta, data.invalid | too_few
+    first = jnp.min(jnp.where(used, data.effort, jnp.inf), axis=-1)
+    last = jnp.max(jnp.where(used, data.effort, -jnp.inf), axis=-1)
+    midpoint = -alpha / jnp.where(beta == 0, 1, beta)
+    steeper = jnp.maximum(beta, 1)
+    found = flags | {
+        FitFlag.UNWEIGHTED: ~data.weighted,
+        FitFlag.DECREASING: beta < 0,
+        FitFlag.NOT_CONCAVE: (beta > 1) & (alpha < jnp.log((steeper - 1) / (steeper + 1))),
+        FitFlag.MIDPOINT_OUTSIDE: (beta == 0) | (midpoint < first) | (midpoint > last),
+        FitFlag.MISFIT: data.weighted & (_p_value(chi2, dof) < _MISFIT_PROBABILITY),
+    }
+    total = jnp.zeros(lost.shape, jnp.int32)
+    for flag, there in found.items():
+        total += jnp.where(there & ~lost, jnp.int32(flag), 0)
+    total = jnp.where(too_few, jnp.int32(FitFlag.TOO_FEW_POINTS), total)
+    total = jnp.where(data.invalid, jnp.int32(FitFlag.INVALID), total)
+    points = jnp.sum(used, axis=-1, dtype=jnp.int32)
+    return PowerLawFit(
+        curves=dataclasses.replace(
+            curves, alpha=jnp.where(lost, jnp.nan, alpha), beta=jnp.where(lost, jnp.nan, beta)
+        ),
+        chi2=jnp.where(lost, jnp.nan, chi2),
+        dof=dof,
+        points=points,
+        left_out=jnp.sum(data.measured, axis=-1, dtype=jnp.int32) - points,
+        gradient=jnp.where(lost[..., None], jnp.nan, gradient),
+        deviation=jnp.where(lost[..., None], jnp.nan, deviation),
+        flags=total,
+    )
