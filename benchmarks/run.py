@@ -29,7 +29,6 @@ _QUICK = (
     "threshold/equal/n5/float64",
     "threshold/different/n5/float64",
     "gradient/equal/n5/float64",
-    "general/equal/n5/float64",
     "overtake/equal/n5/float64",
     "verdict/equal/n5/float64",
 )
