@@ -1,0 +1,387 @@
+"""An analysis as text for a terminal, as JSON and as CSV files.
+
+Every number is written with five significant digits as text, and in full in the files. Files say
+"inf" for infinity (strict JSON has no word for it) and leave out what is not known: null in
+JSON, an empty cell in CSV.
+"""
+
+import csv
+import json
+import math
+import pathlib
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tbtjax._version import __version__
+from tbtjax.report.analysis import Analysis, Efforts, Thresholds
+from tbtjax.threshold import Status
+
+#: Model names are shortened in tables, so that a row fits on a line.
+_NAME_WIDTH = 32
+_ORDERS = {
+    "size": "by size, largest first",
+    "score": "by score at each model's last step, highest first",
+}
+
+
+def to_text(analysis: Analysis) -> str:
+    """The whole analysis as tables for a terminal of 100 columns."""
+    parts = [_opening(analysis), _fits(analysis), _pairs(analysis), _least(analysis)]
+    return "\n\n".join([*parts, _threshold_table(analysis), *_closing(analysis)]) + "\n"
+
+
+def number(value: float) -> str:
+    """`value` with five significant digits, thousands apart: 2.2013, 402.12, 384,668."""
+    if math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if not -5 <= exponent < 9:
+        return f"{value:.4e}"
+    return f"{value:,.{max(0, 4 - exponent)}f}"
+
+
+def _given(value: float | None) -> str:
+    """A number as the user or the data gave it: 10, 0.25, 1,000."""
+    return "-" if value is None else f"{value:,.6g}"
+
+
+def case_in_words(analysis: Analysis, thresholds: Thresholds, row: int) -> str:
+    """Which case one row of `thresholds` is: found, only up to …, never, stable already."""
+    status = Status(int(thresholds.status[row]))
+    if status == Status.NOWHERE:
+        return "never: " + _why_never(analysis, thresholds, row)
+    if status == Status.STABLE_AT_ZERO:
+        return "stable already, without tune-before-test"
+    if status == Status.FOUND:
+        return "found: stable from there on"
+    if status == Status.INTERVAL:
+        start = "stable already, but only" if thresholds.delta[row] == 0 else "only"
+        words = f"{start} up to {number(thresholds.upper[row])}"
+        settled = thresholds.settled[row]
+        return words + (f"; for good from {number(settled)} on" if np.isfinite(settled) else "")
+    return f"no answer: {status.name}"
+
+
+def _why_never(analysis: Analysis, thresholds: Thresholds, row: int) -> str:
+    names = analysis.names
+    alone = [
+        f"{names[j + 1]} below {names[j]}"
+        for j in np.flatnonzero(np.isinf(thresholds.by_pair[row]))
+    ]
+    if not alone:
+        return "no level suits all pairs at once"
+    shown = ", ".join(alone[:3]) + (f" and {len(alone) - 3} pairs more" if len(alone) > 3 else "")
+    return f"no level keeps {shown}"
+
+
+def _opening(analysis: Analysis) -> str:
+    settings = analysis.settings
+    points = sum(len(model.steps) for model in analysis.models)
+    last = _given(analysis.last_step)
+    what = ", ".join(x for x in (analysis.task, analysis.metric) if x)
+    lines = [
+        ("Data", f"{analysis.source}{f' ({what})' if what else ''}"),
+        (
+            "Models",
+            f"{len(analysis.models)} with {points} points, up to step {last}; capability order "
+            f"{_ORDERS[analysis.order]}",
+        ),
+        *(("Left out", reason) for _, reason in analysis.left_out),
+        (
+            "Game",
+            f"rewards {settings.rewards.name}, linear cost, deviations: {settings.deviations}; "
+            "worth = the largest reward",
+        ),
+        ("", "gap between neighbouring ranks, in training steps"),
+    ]
+    return "\n".join(f"{label:10}{text}" for label, text in lines)
+
+
+def _fits(analysis: Analysis) -> str:
+    settings = analysis.settings
+    rows = []
+    for model in analysis.models:
+        used = f"{model.points_used}/{model.points_used + model.points_left_out}"
+        rows.append(
+            [
+                _short(model.name),
+                _given(model.parameters_billion),
+                used,
+                number(model.alpha),
+                number(model.alpha_deviation),
+                number(model.beta),
+                number(model.beta_deviation),
+                *map(number if settings.limits == "free" else _given, (model.lower, model.upper)),
+                number(model.chi2),
+                number(model.reduced_chi2),
+                model.flags.words(),
+            ]
+        )
+    header = "model,size/B,points,alpha,±,beta,±,lower,upper,chi2,chi2/dof,flags".split(",")
+    how = {
+        "weighted": "weighted least squares on the score",
+        "logit-ols": "unweighted least squares on the logit",
+    }[settings.fit]
+    title = (
+        "Fitted curves: logit((score - lower)/(upper - lower)) = alpha + beta log(1 + step),\n"
+        f"{how}, limits {settings.limits}"
+    )
+    return f"{title}\n{_table(header, rows, text_columns=(0, 11))}"
+
+
+def _pairs(analysis: Analysis) -> str:
+    levels = analysis.effort.levels
+    rows = [
+        [_short(weak), _short(strong), number(rho), *map(number, efforts)]
+        for weak, strong, rho, efforts in zip(
+            analysis.names[1:],
+            analysis.names[:-1],
+            analysis.rho,
+            analysis.effort.by_pair.T,
+            strict=True,
+        )
+    ]
+    header = ["model", "passes", "rho", "e0 = at 0"]
+    header += [f"at {_given(level)}" for level in levels[1:]]
+    title = (
+        "Just-overtake effort of each model against the next more capable one after Δ steps for "
+        "all, in\ntraining steps (0: ahead already; inf: never), and learning-rate ratio rho"
+    )
+    return f"{title}\n{_table(header, rows, text_columns=(0, 1))}"
+
+
+def _least(analysis: Analysis) -> str:
+    effort = analysis.effort
+    rows = [
+        [
+            _given(level),
+            number(least),
+            f"{_name(analysis, weak)} passes {_name(analysis, rival)}" if weak >= 0 else "nobody",
+            "yes" if in_order else "no",
+        ]
+        for level, least, weak, rival, in_order in zip(
+            effort.levels, effort.least, effort.weak, effort.rival, effort.in_order, strict=True
+        )
+    ]
+    header = ["Δ", "least effort", "by which", "ranking follows capability"]
+    title = "Least effort that changes the ranking, against the tune-before-test level Δ"
+    return f"{title}\n{_table(header, rows, text_columns=(2, 3))}"
+
+
+def _threshold_table(analysis: Analysis) -> str:
+    thresholds = analysis.thresholds
+    rows = []
+    for row, worth in enumerate(thresholds.worths):
+        weak, rival = thresholds.pair[row], thresholds.rival[row]
+        decided = f"{_name(analysis, weak)} against {_name(analysis, rival)}" if weak >= 0 else "-"
+        delta = thresholds.delta[row]
+        rows.append(
+            [
+                _given(worth),
+                "none" if np.isinf(delta) else number(delta),
+                decided,
+                case_in_words(analysis, thresholds, row),
+            ]
+        )
+    header = ["worth", "Δ*", "decided by", "case"]
+    title = "Δ*: from how many steps of tune-before-test on does no effort pay?"
+    return f"{title}\n{_table(header, rows, text_columns=(2, 3))}"
+
+
+def _closing(analysis: Analysis) -> list[str]:
+    return [
+        textwrap.fill(f"Warning: {text}.", 100, subsequent_indent="  ", break_on_hyphens=False)
+        for text in analysis.warnings
+    ]
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], text_columns: Any) -> str:
+    """Columns two blanks apart, numbers to the right and text to the left."""
+    rows = [list(header), *rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = []
+    for row in rows:
+        cells = (
+            cell.ljust(width) if column in text_columns else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(f"  {line}" for line in lines)
+
+
+def _name(analysis: Analysis, index: int) -> str:
+    return _short(analysis.names[index])
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME_WIDTH else "…" + name[1 - _NAME_WIDTH :]
+
+
+def to_json(analysis: Analysis) -> str:
+    """The analysis as strict JSON; README.md describes the keys."""
+    return json.dumps(_plain(_document(analysis)), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _document(analysis: Analysis) -> dict[str, Any]:
+    settings, names = analysis.settings, analysis.names
+    return {
+        "tbtjax": __version__,
+        "data": {
+            "source": analysis.source,
+            "task": analysis.task,
+            "metric": analysis.metric,
+            "last_step": analysis.last_step,
+            "order": analysis.order,
+            "left_out": [{"model": model, "reason": reason} for model, reason in analysis.left_out],
+        },
+        "settings": {
+            "fit": settings.fit,
+            "limits": settings.limits,
+            "lower": settings.lower,
+            "rewards": settings.rewards.name,
+            "deviations": settings.deviations,
+        },
+        "warnings": analysis.warnings,
+        "models": [
+            {
+                "model": model.name,
+                "family": model.family,
+                "parameters_billion": model.parameters_billion,
+                "alpha": model.alpha,
+                "alpha_deviation": model.alpha_deviation,
+                "beta": model.beta,
+                "beta_deviation": model.beta_deviation,
+                "lower": model.lower,
+                "upper": model.upper,
+                "chi2": model.chi2,
+                "dof": model.dof,
+                "points_used": model.points_used,
+                "points_left_out": model.points_left_out,
+                "flags": [flag.name for flag in model.flags],
+                "steps": model.steps,
+                "scores": model.scores,
+                "errors": model.errors,
+            }
+            for model in analysis.models
+        ],
+        "pairs": [
+            {"weak": weak, "strong": strong, "rho": rho, "e0": e0}
+            for weak, strong, rho, e0 in zip(
+                names[1:], names[:-1], analysis.rho, analysis.effort.by_pair[0], strict=True
+            )
+        ],
+        "effort": _effort_rows(analysis, analysis.effort),
+        "effort_curve": _effort_rows(analysis, analysis.effort_curve),
+        "thresholds": _threshold_rows(analysis, analysis.thresholds),
+        "threshold_curve": _threshold_rows(analysis, analysis.threshold_curve),
+    }
+
+
+def _effort_rows(analysis: Analysis, efforts: Efforts) -> list[dict[str, Any]]:
+    return [
+        {
+            "delta": efforts.levels[row],
+            "by_pair": efforts.by_pair[row],
+            "least": efforts.least[row],
+            "weak": _model_or_none(analysis, efforts.weak[row]),
+            "rival": _model_or_none(analysis, efforts.rival[row]),
+            "in_order": bool(efforts.in_order[row]),
+        }
+        for row in range(len(efforts.levels))
+    ]
+
+
+def _threshold_rows(analysis: Analysis, thresholds: Thresholds) -> list[dict[str, Any]]:
+    return [
+        {
+            "worth": worth,
+            "delta": thresholds.delta[row],
+            "upper": thresholds.upper[row],
+            "settled": thresholds.settled[row],
+            "status": Status(int(thresholds.status[row])).name,
+            "weak": _model_or_none(analysis, thresholds.pair[row]),
+            "rival": _model_or_none(analysis, thresholds.rival[row]),
+            "by_pair": thresholds.by_pair[row],
+        }
+        for row, worth in enumerate(thresholds.worths)
+    ]
+
+
+def _model_or_none(analysis: Analysis, index: int) -> str | None:
+    return analysis.names[index] if index >= 0 else None
+
+
+def _plain(value: Any) -> Any:
+    """`value` in types of strict JSON: infinities as "inf", NaN as null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value
+
+
+def write_files(analysis: Analysis, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Writes analysis.json and the CSV files into `folder`; returns their paths."""
+    document = _plain(_document(analysis))
+    pairs = [f"{pair['weak']} passes {pair['strong']}" for pair in document["pairs"]]
+    path = folder / "analysis.json"
+    path.write_text(to_json(analysis) + "\n", encoding="utf-8")
+    fits = [
+        {key: value for key, value in model.items() if key not in ("steps", "scores", "errors")}
+        | {"flags": " ".join(model["flags"])}
+        for model in document["models"]
+    ]
+    points = [
+        {
+            "model": model.name,
+            "step": step,
+            "score": score,
+            "stderr": error,
+            "fitted": model.score(step),
+        }
+        for model in analysis.models
+        for step, score, error in zip(model.steps, model.scores, model.errors, strict=True)
+    ]
+    return [
+        path,
+        _write_csv(folder / "models.csv", fits),
+        _write_csv(folder / "points.csv", _plain(points)),
+        _write_csv(folder / "pairs.csv", document["pairs"]),
+        _write_csv(
+            folder / "efforts.csv", _widened(document["effort"] + document["effort_curve"], pairs)
+        ),
+        _write_csv(
+            folder / "thresholds.csv",
+            _widened(document["thresholds"] + document["threshold_curve"], pairs),
+        ),
+    ]
+
+
+def _widened(rows: list[dict[str, Any]], pairs: list[str]) -> list[dict[str, Any]]:
+    """Rows by their first column, once each, with `by_pair` spread over one column per pair."""
+    by_first = {next(iter(row.values())): row for row in rows}
+    rows = [by_first[first] for first in sorted(by_first)]
+    return [
+        {key: value for key, value in row.items() if key != "by_pair"}
+        | dict(zip(pairs, row["by_pair"], strict=True))
+        for row in rows
+    ]
+
+
+def _write_csv(path: pathlib.Path, rows: list[dict[str, Any]]) -> pathlib.Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
