@@ -165,10 +165,10 @@ def print_row(result: dict) -> None:
     )
     bases = list(dict.fromkeys(x["to"] for x in result["ratios"]))
     ratios = {(x["of"], x["to"]): x["median"] for x in result["ratios"]}
-    shown = [f"× {base}"[-20:] for base in bases]
+    shown = [f"× {base}" for base in bases]
     print(
         f"{'':30}{'games':>9}{'ms':>10}{'games/s':>10}{'pairs/s':>10}{'floor':>7}"
-        + "".join(f"{x:>21}" for x in shown)
+        + "".join(f"{x:>26}" for x in shown)
         + f"{'first call':>12}{'worst':>9}{'wrong':>7}"
     )
     for entry in result["contestants"]:
@@ -178,7 +178,7 @@ def print_row(result: dict) -> None:
         print(
             f"{entry['name']:30}{entry['games']:9,}{entry['milliseconds']:10.2f}"
             f"{entry['games_per_second']:10.3g}{entry['pairs_per_second']:10.3g}{share:>7}"
-            + "".join(f"{x:21.3g}" for x in beside)
+            + "".join(f"{x:26.3g}" for x in beside)
             + f"{entry['first_call_seconds']:10.2f} s{checked}"
         )
 
