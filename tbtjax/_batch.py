@@ -26,7 +26,7 @@ from tbtjax._records import batch_shape, event_ndims
 
 # On a CPU a chunk's working arrays should stay in the second-level cache; on an accelerator chunks
 # only bound the memory.
-_CHUNK_ENTRIES = {"cpu": 1 << 13, "default": 1 << 24}
+_CHUNK_ENTRIES = {"cpu": 20_000, "default": 1 << 24}
 
 
 def map_games(solve: Callable[[Any], Any], tree: Any, *, entries_per_game: int) -> Any:
@@ -185,6 +185,43 @@ def _chunked(solve: Callable[..., Any], size: int, entries_per_game: int) -> Cal
         return result, jax.tree.map(lambda _: True, result)
 
     return apply
+
+
+def solve_again(solve: Callable[[Any], Any], tree: Any, again: jax.Array, results: Any) -> Any:
+    """`results` with those of some games of a chunk replaced by what `solve` says.
+
+    The games are gathered, a block at a time: a costly road is taken for the games that need it
+    alone, and for none of the others.
+
+    Args:
+      solve: as in `map_games`.
+      tree: the chunk; leaves `[games or 1, *event]`.
+      again: `[games]` bool.
+      results: pytree of arrays `[games, ...]` like those of `solve`.
+
+    Returns:
+      The results of all games.
+    """
+    games = again.shape[0]
+    block = min(games, 128)
+
+    def step(carry):
+        again, results = carry
+        (index,) = jnp.nonzero(again, size=block, fill_value=games)
+        part = jax.tree.map(
+            lambda x: x if x.shape[0] == 1 else x[jnp.minimum(index, games - 1)], tree
+        )
+        new = solve(part)
+        results = jax.tree.map(
+            lambda old, x: old.at[index].set(
+                jnp.broadcast_to(x, (block, *x.shape[1:])), mode="drop"
+            ),
+            results,
+            new,
+        )
+        return again.at[index].set(False, mode="drop"), results
+
+    return jax.lax.while_loop(lambda carry: jnp.any(carry[0]), step, (again, results))[1]
 
 
 def _is_mode_global() -> bool:

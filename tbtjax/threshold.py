@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tbtjax import _implicit, _intervals, _pieces, _scan
-from tbtjax._batch import map_games
+from tbtjax import _implicit, _intervals, _pieces, _regular, _scan
+from tbtjax._batch import map_games, solve_again
 from tbtjax._records import Record, align
 from tbtjax._rivals import (
     Deviations,
@@ -34,7 +34,7 @@ from tbtjax._rivals import (
 )
 from tbtjax.curves import PowerLaw
 from tbtjax.effort import just_overtake_effort
-from tbtjax.game import RankingGame, is_valid, rewards_by_capability
+from tbtjax.game import RankingGame, is_valid, problems, rewards_by_capability
 
 
 class Status(enum.IntEnum):
@@ -226,12 +226,13 @@ def _status(valid, converged, first, last) -> jax.Array:
     return jnp.where(valid, status, Status.INVALID).astype(jnp.int32)
 
 
-def _undecided(size: int, dtype) -> _Levels:
+def _undecided(game: RankingGame) -> _Levels:
     """Games in which nobody has a rival: stable at zero."""
-    nobody = jnp.full(size, -1)
-    zero, inf = jnp.zeros(size, dtype), jnp.full(size, jnp.inf, dtype)
-    status = jnp.full(size, Status.STABLE_AT_ZERO, jnp.int32)
-    return _Levels(zero, inf, zero, *(nobody,) * 6, status)
+    size = _size(game)
+    nobody = jnp.full(size, -1, jnp.int32)
+    zero, inf = jnp.zeros(size, game.dtype), jnp.full(size, jnp.inf, game.dtype)
+    valid = jnp.broadcast_to(is_valid(game), (size,))
+    return _Levels(zero, inf, zero, *(nobody,) * 6, _status(valid, True, zero, inf))
 
 
 def _budgets(game: RankingGame, rivals: Rivals) -> jax.Array:
@@ -280,7 +281,8 @@ def _pair_rows(game: RankingGame, deviations: Deviations) -> _PairRows:
     def models(pair):
         here = jnp.arange(len(weak))[:, None] == pair
         return tuple(
-            jnp.where(pair >= 0, jnp.sum(jnp.where(here, x, 0), axis=0), -1) for x in (weak, rival)
+            jnp.where(pair >= 0, jnp.sum(jnp.where(here, x, 0), axis=0), -1).astype(jnp.int32)
+            for x in (weak, rival)
         )
 
     def of_rivals(x):
@@ -323,10 +325,51 @@ def _different_limit_pairs(game: RankingGame, rows: _PairRows) -> _pieces.Limite
 
 def _power_law(game: RankingGame, deviations: Deviations) -> _Levels:
     """Power laws: every pair's stable levels are known exactly."""
-    valid = jnp.broadcast_to(is_valid(game), (_size(game),))
     if game.num_models < 2:
-        found = _undecided(_size(game), game.dtype)
-        return found._replace(status=jnp.where(valid, found.status, Status.INVALID))
+        return _undecided(game)
+    if game.curves.has_equal_limits and game.present is None:
+        return _regular_first(game, deviations)
+    return _all_levels(game, deviations)
+
+
+def _regular_first(game: RankingGame, deviations: Deviations) -> _Levels:
+    """The fast road for the games it settles, the complete one for the others."""
+    n, size = game.num_models, _size(game)
+    rewards = jnp.broadcast_to(game.rewards, (game.rewards.shape[0], n))
+
+    def budget_of(ranks):
+        gain = _regular.shift(rewards, ranks) - rewards
+        gain = jnp.where(jnp.arange(n) >= ranks, gain, 0)
+        worth = game.cost.effort_worth(gain)
+        # A rising reward is invalid, not a gap of nothing.
+        return jnp.broadcast_to(jnp.where(gain < 0, jnp.nan, worth), (size, n))
+
+    def wide(x):
+        return jnp.broadcast_to(x, (size, n))
+
+    found = _regular.regular_level(
+        wide(game.curves.alpha),
+        wide(game.curves.beta),
+        budget_of,
+        most_ranks=n - 1 if deviations == "all" else 1,
+    )
+    # What the fast road does not look at itself.
+    rest = [p for p in problems(game) if p.argument not in ("alpha", "beta", "rewards")]
+    usable = functools.reduce(jnp.logical_and, [~jnp.any(p.bad, axis=-1) for p in rest])
+    settled = found.settled & usable
+    y, unstable = found.y, found.y > 0
+    pair = jnp.where(unstable, found.weak, -1)
+    rival = jnp.where(unstable, found.weak - 1, -1)
+    never = jnp.full_like(y, jnp.inf)
+    nobody = jnp.full_like(pair, -1)
+    status = jnp.where(unstable, Status.FOUND, Status.STABLE_AT_ZERO).astype(jnp.int32)
+    levels = _Levels(y, never, y, pair, rival, nobody, nobody, pair, rival, status)
+    return solve_again(lambda games: _all_levels(games, deviations), game, ~settled, levels)
+
+
+def _all_levels(game: RankingGame, deviations: Deviations) -> _Levels:
+    """The complete road: both ends of the first stretch and what comes after it."""
+    valid = jnp.broadcast_to(is_valid(game), (_size(game),))
     rows = _pair_rows(game, deviations)
     if game.curves.has_equal_limits:
         interval = _intervals.stable_interval(_equal_limit_pairs(game, rows))
@@ -373,8 +416,7 @@ def _scanned(game: RankingGame, deviations: Deviations, scan_levels: int) -> _Le
     size = _size(game)
     valid = jnp.broadcast_to(is_valid(game), (size,))
     if game.num_models < 2:
-        found = _undecided(size, game.dtype)
-        return found._replace(status=jnp.where(valid, found.status, Status.INVALID))
+        return _undecided(game)
     rivals = stronger_rivals(game, deviations)
     budgets = _budgets(game, rivals)
 
@@ -399,7 +441,7 @@ def _scanned(game: RankingGame, deviations: Deviations, scan_levels: int) -> _Le
         which = jnp.argmin(flat, axis=-1)
         rival = jnp.moveaxis(index, 1, 0).reshape(size, -1)
         rival = jnp.take_along_axis(rival, which[:, None], axis=-1)[:, 0]
-        return jnp.where(some, which % n, -1), jnp.where(some, rival, -1)
+        return tuple(jnp.where(some, x, -1).astype(jnp.int32) for x in (which % n, rival))
 
     return _Levels(
         *found,
