@@ -8,6 +8,7 @@ itself is never differentiated. Levels that nobody decides (0, +inf) do not move
 import jax
 import jax.numpy as jnp
 
+from tbtjax._records import num_models
 from tbtjax._rivals import best_score, limited_logit
 from tbtjax.curves import PowerLaw
 from tbtjax.game import RankingGame, rewards_by_capability
@@ -42,23 +43,35 @@ def _levels_jvp(primals, tangents):
     return out, jnp.where(usable, -moved, 0) / jnp.where(usable, slope, 1)
 
 
+@jax.custom_jvp
+def _pick(x: jax.Array, index: jax.Array) -> jax.Array:
+    """The indexed entries of `[..., n]`, `[..., levels]`; anything where the index is −1."""
+    wide = jnp.broadcast_to(x, (*index.shape[:-1], x.shape[-1]))
+    return jnp.take_along_axis(wide, jnp.maximum(index, 0), axis=-1, mode="promise_in_bounds")
+
+
+@_pick.defjvp
+def _pick_jvp(primals, tangents):
+    x, index = primals
+    moved = tangents[0][..., None, :]
+    chosen = jnp.arange(x.shape[-1]) == index[..., None]
+    # A sum over a mask: its transpose spreads by the same mask, where a gather's would scatter.
+    return _pick(x, index), jnp.sum(jnp.where(chosen, moved, 0), axis=-1)
+
+
 def _residual(game: RankingGame, y: jax.Array, weak: jax.Array, rival: jax.Array) -> jax.Array:
     """F(y): by how much the weak model, with all that passing is worth, stays below its rival."""
     n = game.num_models
+    decided = weak >= 0
 
     def pick(x, index, filler):
-        """`[..., n]` to `[..., levels]`: the indexed entry, `filler` where there is none."""
-        wide = jnp.broadcast_to(x, (*x.shape[:-1], n))[..., None, :]
-        chosen = jnp.arange(n) == index[..., None]
-        # A sum over a mask: gathers are slow, and their derivatives (scatters) slower.
-        total = jnp.sum(jnp.where(chosen, wide, 0), axis=-1)
-        return jnp.where(index >= 0, total, filler)
+        """`[..., n or 1]` to `[..., levels]`: the indexed entry, `filler` where there is none."""
+        if x.shape[-1] == 1 < n:
+            return jnp.where(decided, x, filler)
+        return jnp.where(decided, _pick(x, index), filler)
 
     rewards = rewards_by_capability(game)
-    gain = pick(rewards, rival, 0) - pick(rewards, weak, 0)
-    # Costs may differ per model: the worth of every level's gain to every model, then the weak's.
-    worth = game.cost.effort_worth(jnp.moveaxis(gain, -1, 0)[..., None])
-    budget = jnp.moveaxis(pick(worth, jnp.moveaxis(weak, -1, 0)[..., None], 0)[..., 0], 0, -1)
+    budget = _budget(game, pick(rewards, rival, 0) - pick(rewards, weak, 0), weak)
     curves = game.curves
     if isinstance(curves, PowerLaw):
         alpha_weak, alpha_rival = pick(curves.alpha, weak, 0), pick(curves.alpha, rival, 1)
@@ -77,12 +90,36 @@ def _residual(game: RankingGame, y: jax.Array, weak: jax.Array, rival: jax.Array
             upper_weak - upper_rival,
         )
         return logit - alpha_weak - beta_weak * (y + passed)
-    delta = jnp.moveaxis(jnp.expm1(y), -1, 0)[..., None]  # [levels, ..., 1]
-    own = best_score(curves, delta, jnp.moveaxis(budget, -1, 0)[..., None])
-    theirs = curves.score(delta)
+    delta = jnp.expm1(y)
 
-    def pick_each(x, index):
-        picked = pick(x, jnp.moveaxis(index, -1, 0)[..., None], 0)[..., 0]
-        return jnp.moveaxis(picked, 0, -1)
+    def pick_score(score_at, index):
+        """Each level's score of one model: curves are evaluated for all, never sliced."""
+        scores = [
+            _pick(
+                jnp.broadcast_to(score_at(slice(i, i + 1)), (*y.shape[:-1], n)),
+                index[..., i : i + 1],
+            )
+            for i in range(y.shape[-1])
+        ]
+        return jnp.where(decided, jnp.concatenate(scores, axis=-1), 0)
 
-    return pick_each(theirs, rival) - pick_each(own, weak)
+    theirs = pick_score(lambda i: curves.score(delta[..., i]), rival)
+    own = pick_score(lambda i: best_score(curves, delta[..., i], budget[..., i]), weak)
+    return theirs - own
+
+
+def _budget(game: RankingGame, gain: jax.Array, weak: jax.Array) -> jax.Array:
+    """What each level's gain is worth to its weak model, `[..., levels]`, in steps."""
+    if num_models(game.cost) == 1:
+        return game.cost.effort_worth(gain)
+    worth = [
+        _pick(
+            jnp.broadcast_to(
+                game.cost.effort_worth(gain[..., i : i + 1]),
+                (*gain.shape[:-1], game.num_models),
+            ),
+            weak[..., i : i + 1],
+        )
+        for i in range(gain.shape[-1])
+    ]
+    return jnp.concatenate(worth, axis=-1)

@@ -189,9 +189,8 @@ def _threshold(game: RankingGame, deviations: Deviations, scan_levels: int):
     def solve_pairs(chunk):
         return _power_law_by_pair(chunk) if exact else _scanned_by_pair(chunk, scan_levels)
 
-    pairs = n * (n - 1) // 2 if deviations == "all" else n - 1
-    found: _Levels = map_games(solve, fixed, entries_per_game=max(pairs, 1))
-    each, each_rival = map_games(solve_pairs, fixed, entries_per_game=max(n - 1, 1))
+    found: _Levels = map_games(solve, fixed, entries_per_game=max(n, 1))
+    each, each_rival = map_games(solve_pairs, fixed, entries_per_game=max(n, 1))
     failed = found.status >= Status.NOT_CONVERGED
 
     def level(y, pair, rival):
