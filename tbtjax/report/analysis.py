@@ -6,6 +6,7 @@ computation: call `analyze` with JAX's 64-bit mode on (`with jax.enable_x64(True
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -279,15 +280,14 @@ def analyze(trajectories: Trajectories, settings: Settings) -> Analysis:
     Raises:
       AnalysisError: fewer than two models are left, or a setting does not fit the data.
     """
+    if settings.fit == "logit-ols" and settings.limits == "free":
+        raise AnalysisError("--limits free needs --fit weighted; got --fit logit-ols")
     arrays = trajectories.arrays(settings.order)
+    left_out = tuple((item.model, item.reason) for item in trajectories.left_out)
+    _check_count(trajectories, arrays.models, left_out)
     models, unfitted = _fitted_models(trajectories, arrays, settings)
-    left_out = tuple((item.model, item.reason) for item in trajectories.left_out) + unfitted
-    if len(models) < 2:
-        found = f"found {len(models)}" + "".join(f" ({model.name})" for model in models)
-        why = "".join(f"; {reason}" for _, reason in left_out[:1])
-        raise AnalysisError(
-            f"{trajectories.source}: expected 2 or more models that can be analysed; {found}{why}"
-        )
+    left_out += unfitted
+    _check_count(trajectories, [model.name for model in models], left_out)
     curves = _curves(models, free=settings.limits == "free")
     unit_rewards = settings.rewards.unit_rewards(len(models))
     last_step = max(float(model.steps[-1]) for model in models)
@@ -317,6 +317,18 @@ def analyze(trajectories: Trajectories, settings: Settings) -> Analysis:
         warnings=(),
     )
     return dataclasses.replace(analysis, warnings=tuple(_warnings(analysis)))
+
+
+def _check_count(
+    trajectories: Trajectories, names: Sequence[str], left_out: tuple[tuple[str, str], ...]
+) -> None:
+    if len(names) < 2:
+        found = ", ".join([str(len(names)), *names])
+        why = "".join(f"; {reason}" for _, reason in left_out[:1])
+        raise AnalysisError(
+            f"{trajectories.source}: expected 2 or more models that can be analysed; found "
+            f"{found}{why}"
+        )
 
 
 def _fitted_models(
@@ -488,15 +500,11 @@ def _warnings(analysis: Analysis) -> list[str]:
             "(beta <= 0): no training passes a model above"
         )
     found += _contradictions(models)
-    beyond = [
-        f"{worth:g}"
-        for worth, delta in zip(thresholds.worths, thresholds.delta, strict=True)
-        if analysis.last_step < delta < np.inf
-    ]
-    if beyond:
+    levels = np.concatenate([thresholds.delta, thresholds.upper])
+    if np.any(np.isfinite(levels) & (levels > analysis.last_step)):
         found.append(
-            f"the threshold for worth {', '.join(beyond)} lies beyond the last measured step "
-            f"({analysis.last_step:g}): there the curves are extrapolated"
+            f"levels beyond the last measured step ({analysis.last_step:g}) extrapolate the "
+            "fitted curves"
         )
     failed = thresholds.status >= Status.NOT_CONVERGED
     if failed.any():

@@ -179,7 +179,8 @@ def _draw_thresholds(axes: Axes, analysis: Analysis) -> None:
             color="#882255",
             lw=1.5,
             ls="--",
-            label="where the stretch ends",
+            label="where the stretch ends"
+            + ", past this range" * bool(curve.upper[ends].max() > top),
         )
     never = curve.status == Status.NOWHERE
     if never.any():
