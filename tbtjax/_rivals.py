@@ -17,6 +17,10 @@ from tbtjax.game import RankingGame, models_present
 
 Deviations = Literal["all", "adjacent"]
 
+# Scores tie within so many units in the last place of effort, logit or score. An effort that was
+# computed to reach a score reaches it within half of them.
+TIE_ULPS = 8
+
 
 class Rivals(NamedTuple):
     """Rivals of each model.
@@ -98,6 +102,22 @@ def other_models(game: RankingGame) -> Rivals:
     return Rivals(of, of(present) & present, index)
 
 
+def every_model(game: RankingGame) -> Rivals:
+    """All models, n rivals each, of which a model itself is not real: row k holds model k.
+
+    Nothing is rolled: a rival's value is one for all models it is compared with.
+    """
+    n = game.num_models
+    present = models_present(game)
+    present = present.reshape(*(1,) * (game.rewards.ndim - present.ndim), *present.shape)
+
+    def of(x):
+        return jnp.moveaxis(_wide(x, n), -1, 0)[..., None]
+
+    index = jnp.arange(n).reshape(-1, *(1,) * game.rewards.ndim)
+    return Rivals(of, of(present) & present & (index != jnp.arange(n)), index)
+
+
 def _wide(x: jax.Array, n: int) -> jax.Array:
     return jnp.broadcast_to(x, (*x.shape[:-1], n))
 
@@ -141,14 +161,132 @@ def limited_logit(z, log_width, below, above):
     high = log_part(above, jax.nn.log_sigmoid(-z))
     reachable = jnp.isfinite(high)
     logit = jnp.where(reachable, low, 0) - jnp.where(reachable, high, 0)
+    # Equal limits: exactly, so that equal models tie.
+    logit = jnp.where((below == 0) & (above == 0), z, logit)
     return jnp.where(reachable, logit, jnp.inf)
 
 
-def score_lead(game: RankingGame, rivals: Rivals, effort: jax.Array) -> jax.Array:
-    """By how much each rival's score is above the model's own; antisymmetric, only signs count.
+class Comparison(NamedTuple):
+    """Rivals' scores beside each model's own, `[rivals, ..., n]`.
+
+    Attributes:
+      lead: by how much the rival's score is above; antisymmetric, and its scale means nothing.
+      resolution: leads up to this size are ties.
+    """
+
+    lead: jax.Array
+    resolution: jax.Array
+
+    @property
+    def above(self) -> jax.Array:
+        """Bool: whether the rival's score is above the model's own by more than rounding."""
+        return self.lead > self.resolution
+
+    @property
+    def below(self) -> jax.Array:
+        """Bool: whether the rival's score is below the model's own by more than rounding."""
+        return self.lead < -self.resolution
+
+
+def compare_scores(
+    game: RankingGame, rivals: Rivals, effort: jax.Array, rival_effort: jax.Array | None = None
+) -> Comparison:
+    """Each rival's score beside the model's own, and what of the difference is rounding.
 
     Power laws are compared where their digits are: by logits where limits are equal, else by the
     distance to the limit that is near.
+
+    An ulp must not make a rank: who plays exactly the least effort that reaches a rival has tied
+    with it, however that effort was rounded. So scores tie where a change of `TIE_ULPS` units in
+    the last place of both models' efforts, measured as log(1 + effort), could turn them round; for
+    other families than power laws, of the total effort and of the score. With equal limits and for
+    other families a model has one such interval on one axis, whoever it is compared with, and ties
+    are overlaps: whole groups of ties, linked by overlaps, are in one order. With different limits
+    intervals are wider by what matching limits costs in digits.
+
+    Args:
+      game: an aligned game.
+      rivals: who is compared.
+      effort: `[..., 1]` or `[..., n]` total effort (Δ included) of each model; finite.
+      rival_effort: that of each model as a rival; `effort` where it is None.
+
+    Returns:
+      Leads and resolutions, `[rivals, ..., n]`.
+    """
+    curves, n = game.curves, game.num_models
+    if not isinstance(curves, PowerLaw):
+        scores, spread = _wide(curves.score(effort), n), score_resolution(curves, effort, n)
+        theirs, their_spread = scores, spread
+        if rival_effort is not None:
+            theirs = _wide(curves.score(rival_effort), n)
+            their_spread = score_resolution(curves, rival_effort, n)
+        return Comparison(rivals.of(theirs) - scores, rivals.of(their_spread) + spread)
+    y = jnp.log1p(effort)
+    rival_y = y if rival_effort is None else jnp.log1p(rival_effort)
+    ulps = TIE_ULPS * jnp.finfo(game.dtype).eps
+    if curves.has_equal_limits:
+        alpha, beta = _wide(curves.alpha, n), _wide(curves.beta, n)
+        y, rival_y = _wide(y, n), rivals.of(_wide(rival_y, n))
+        rival_beta = rivals.of(beta)
+        # β_k·y_k − β_r·y_r keeps its digits where both have the same effort, or all but.
+        shared = jnp.minimum(rival_y, y)
+        learned = rival_beta * (rival_y - shared) - beta * (y - shared)
+        learned = (rival_beta - beta) * shared + learned
+        spread = jnp.abs(rival_beta) * (1 + rival_y) + jnp.abs(beta) * (1 + y)
+        return Comparison((rivals.of(alpha) - alpha) + learned, ulps * spread)
+    own = _wide(curves.alpha + curves.beta * y, n)
+    theirs = rivals.of(_wide(curves.alpha + curves.beta * rival_y, n))
+    spread = _wide(jnp.abs(curves.alpha) + jnp.abs(curves.beta) * (1 + y), n)
+    their_spread = _wide(jnp.abs(curves.alpha) + jnp.abs(curves.beta) * (1 + rival_y), n)
+    compared = _compare_limited(curves, rivals, own, theirs, spread, rivals.of(their_spread))
+    return compared._replace(resolution=ulps * compared.resolution)
+
+
+def _compare_limited(curves, rivals, own, theirs, spread, their_spread) -> Comparison:
+    """Power laws with different limits, from the logits `own` and `theirs` and their ulps."""
+    lower, upper = rivals.of(curves.lower), rivals.of(curves.upper)
+    width, own_width = upper - lower, curves.upper - curves.lower
+    near_top = (own > 0) & (theirs > 0)
+    tail, own_tail = jax.nn.sigmoid(-theirs), jax.nn.sigmoid(-own)
+    head, own_head = jax.nn.sigmoid(theirs), jax.nn.sigmoid(own)
+    from_top, from_bottom = curves.upper - upper, lower - curves.lower
+    lead = jnp.where(
+        near_top,
+        (own_width * own_tail - width * tail) - from_top,
+        from_bottom + (width * head - own_width * own_head),
+    )
+    # Rounding of limits and of logits, as it reaches the difference that is formed.
+    widths = width + own_width
+    moved = width * head * tail * their_spread + own_width * own_head * own_tail * spread
+    at_top = jnp.abs(from_top) + (widths + jnp.abs(from_bottom)) * (tail + own_tail)
+    at_bottom = jnp.abs(from_bottom) + (widths + jnp.abs(from_top)) * (head + own_head)
+    resolution = moved + jnp.where(near_top, at_top, at_bottom)
+    # With one limit shared, what is left to it may underflow where its log does not.
+    log_ratio = jnp.log(own_width) - jnp.log(width)
+    to_top = log_ratio + (jax.nn.log_sigmoid(-own) - jax.nn.log_sigmoid(-theirs))
+    to_bottom = (jax.nn.log_sigmoid(theirs) - jax.nn.log_sigmoid(own)) - log_ratio
+    by_top = near_top & (from_top == 0)
+    by_bottom = ~near_top & (from_bottom == 0)
+    lead = jnp.where(by_top, to_top, jnp.where(by_bottom, to_bottom, lead))
+    logs = (widths + jnp.abs(from_top) + jnp.abs(from_bottom)) * (1 / width + 1 / own_width)
+    logs = logs + (spread + their_spread)
+    resolution = jnp.where(by_top | by_bottom, logs, resolution)
+    both = (from_top == 0) & (from_bottom == 0)
+    lead = jnp.where(both, theirs - own, lead)
+    return Comparison(lead, jnp.where(both, spread + their_spread, resolution))
+
+
+def score_resolution(curves: Any, effort: jax.Array, n: int) -> jax.Array:
+    """By how much rounding may move a score, `[..., n]`: that of the score and of the effort."""
+    eps = jnp.finfo(effort.dtype).eps
+    step = TIE_ULPS * eps
+    later = jnp.minimum(effort * (1 + step), jnp.finfo(effort.dtype).max)
+    moved = jnp.abs(curves.score(later) - curves.score(effort * (1 - step)))
+    return _wide(moved + TIE_ULPS * eps * jnp.abs(curves.score(effort)), n)
+
+
+def score_lead(game: RankingGame, rivals: Rivals, effort: jax.Array) -> jax.Array:
+    """By how much each rival's score is above the model's own; see `compare_scores`.
 
     Args:
       game: an aligned game.
@@ -158,51 +296,49 @@ def score_lead(game: RankingGame, rivals: Rivals, effort: jax.Array) -> jax.Arra
     Returns:
       `[rivals, ..., n]`: positive where the rival is ahead, 0 in a tie.
     """
-    curves, n = game.curves, game.num_models
-    if not isinstance(curves, PowerLaw):
-        scores = _wide(curves.score(effort), n)
-        return rivals.of(scores) - scores
-    own = _wide(curves.alpha + curves.beta * jnp.log1p(effort), n)
-    theirs = rivals.of(own)
-    if curves.has_equal_limits:
-        return theirs - own
-    lower, upper = rivals.of(curves.lower), rivals.of(curves.upper)
-    width, own_width = upper - lower, curves.upper - curves.lower
-    near_top = (own > 0) & (theirs > 0)
-    below_top = (
-        curves.upper - upper,
-        width * jax.nn.sigmoid(-theirs),
-        own_width * jax.nn.sigmoid(-own),
-    )
-    above_bottom = (
-        lower - curves.lower,
-        width * jax.nn.sigmoid(theirs),
-        own_width * jax.nn.sigmoid(own),
-    )
-    lead = jnp.where(
-        near_top,
-        (below_top[2] - below_top[1]) - below_top[0],
-        above_bottom[0] + (above_bottom[1] - above_bottom[2]),
-    )
-    # With one limit shared, what is left to it may underflow where its log does not.
-    log_ratio = jnp.log(own_width) - jnp.log(width)
-    to_top = log_ratio + (jax.nn.log_sigmoid(-own) - jax.nn.log_sigmoid(-theirs))
-    from_bottom = (jax.nn.log_sigmoid(theirs) - jax.nn.log_sigmoid(own)) - log_ratio
-    lead = jnp.where(near_top & (below_top[0] == 0), to_top, lead)
-    lead = jnp.where(~near_top & (above_bottom[0] == 0), from_bottom, lead)
-    return jnp.where((below_top[0] == 0) & (above_bottom[0] == 0), theirs - own, lead)
+    return compare_scores(game, rivals, effort).lead
 
 
-def is_ahead(game: RankingGame, rivals: Rivals, lead: jax.Array) -> jax.Array:
+def is_ahead(
+    game: RankingGame,
+    rivals: Rivals,
+    lead: jax.Array,
+    resolution: jax.Array | float = 0.0,
+    order: jax.Array | None = None,
+) -> jax.Array:
     """`[rivals, ..., n]` bool: whether the rival ranks before the model; ties to the more capable.
 
     Args:
       game: an aligned game.
-      rivals: `other_models(game)`.
+      rivals: `other_models(game)` or `every_model(game)`.
       lead: `[rivals, ..., n]` by how much each rival's score is above the model's own.
+      resolution: leads up to this size are ties.
+      order: `[..., n]` int: ties go to the model with the smaller number; by capability if None.
     """
-    more_capable = rivals.index < jnp.arange(game.num_models)
-    return rivals.real & ((lead > 0) | ((lead == 0) & more_capable))
+    if order is None:
+        favoured = rivals.index < jnp.arange(game.num_models)
+    else:
+        favoured = rivals.of(order) < order
+    return rivals.real & ((lead > resolution) | ((lead >= -resolution) & favoured))
+
+
+def ranks(
+    game: RankingGame, rivals: Rivals, compared: Comparison, order: jax.Array | None = None
+) -> jax.Array:
+    """`[..., n]` 0-based ranks of the present models, each of which is taken once.
+
+    By how many are ahead: so many models rank before it. Where near ties form a chain (a ties with
+    b and b with c, but c is above a) these numbers can be equal, and ties decide again.
+
+    Args:
+      game: an aligned game.
+      rivals: `other_models(game)` or `every_model(game)`.
+      compared: the scores.
+      order: `[..., n]` int: ties go to the model with the smaller number; by capability if None.
+    """
+    count = jnp.sum(is_ahead(game, rivals, *compared, order), axis=0)
+    more = (rivals.of(count) - count).astype(game.dtype)
+    return jnp.sum(is_ahead(game, rivals, -more, 0.0, order), axis=0)
 
 
 def rewards_of_ranks(game: RankingGame, ranks: jax.Array) -> jax.Array:
@@ -248,16 +384,26 @@ def stability_margin(
       `[rivals, ..., n]` of which the sign counts: negative where passing pays.
     """
     curves = game.curves
-    rival_y = y if rival_y is None else rival_y
     if isinstance(curves, PowerLaw):
         # A model that does not rise gains nothing by effort.
         used = jnp.where(curves.beta > 0, budget, 0)
-        end = y + jnp.log1p(used * jnp.exp(-y))
-        own = curves.alpha + curves.beta * end
-        own = jnp.where(jnp.isfinite(used), own, jnp.inf)
-        rival = rival_logit(curves, rivals, rival_y)
-        reachable = rival < jnp.inf
-        return jnp.where(reachable, jnp.where(reachable, rival, 0) - own, jnp.inf)
+        endless = ~jnp.isfinite(used)
+        gained = curves.beta * jnp.log1p(jnp.where(endless, 0, used) * jnp.exp(-y))
+        # First what the rival is ahead by, then the gain: where scores are equal or all but, or
+        # β is small beside α, the gain would be lost in the logits.
+        if curves.has_equal_limits:
+            n = game.num_models
+            alpha, beta = _wide(curves.alpha, n), _wide(curves.beta, n)
+            ahead = (rivals.of(alpha) - alpha) + (rivals.of(beta) - beta) * y
+            if rival_y is not None:
+                ahead += rivals.of(beta * (rival_y - y))
+        else:
+            rival = rival_logit(curves, rivals, y if rival_y is None else rival_y)
+            reachable = rival < jnp.inf
+            ahead = jnp.where(reachable, rival, 0) - (curves.alpha + curves.beta * y)
+            ahead = jnp.where(reachable, ahead, jnp.inf)
+        return jnp.where(endless & (ahead < jnp.inf), -jnp.inf, ahead - gained)
+    rival_y = y if rival_y is None else rival_y
     delta = jnp.expm1(y)
     finite = jnp.isfinite(budget)
     best = best_score(curves, delta, jnp.where(finite, budget, 0))

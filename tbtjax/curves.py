@@ -166,9 +166,10 @@ class Tabulated(Record):
         efforts, scores = self._filled()
         return _interpolate(efforts, scores, jnp.asarray(effort, scores.dtype))
 
-    def effort_to_reach(self, score: jax.Array) -> jax.Array:
-        """Least effort that reaches `score`, `[..., n]`, in training steps; +inf where never."""
-        return self._first_effort(score, jnp.zeros((), self.scores.dtype), strictly=False)
+    def effort_to_reach(self, score: jax.Array, start: Any = 0.0) -> jax.Array:
+        """inf{x ≥ start : v(x) ≥ score}, `[..., n]`: total effort in steps, +inf where never."""
+        start = jnp.asarray(start, self.scores.dtype)
+        return self._first_effort(score, start, strictly=False)
 
     def effort_to_exceed(self, score: jax.Array, start: jax.Array) -> jax.Array:
         """inf{x ≥ start : v(x) > score}, `[..., n]`: total effort, +inf where never."""

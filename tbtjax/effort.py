@@ -8,28 +8,88 @@
 Source: Chen, Zhang, Hardt (arXiv 2603.08371), Def. 4.4.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from tbtjax._checks import as_level
-from tbtjax._records import align
-from tbtjax._rivals import Rivals, next_stronger, other_models, rival_logit
+from tbtjax._checks import as_array, as_level, check_broadcast
+from tbtjax._records import align, event_ndims
+from tbtjax._rivals import (
+    Rivals,
+    next_stronger,
+    other_models,
+    rival_logit,
+    score_resolution,
+)
 from tbtjax.curves import PowerLaw
 from tbtjax.game import RankingGame, models_present
 
 
-def aligned_at(game: RankingGame, delta: Any) -> tuple[RankingGame, jax.Array]:
-    """The game and the levels `[..., 1]` with the same number of games' axes, checked."""
+def aligned_at(game: RankingGame, delta: Any, ndim: int = 0) -> tuple[RankingGame, jax.Array]:
+    """The game and the levels `[..., 1]` with the same number of games' axes, checked.
+
+    Args:
+      game: any batch of games.
+      delta: tune-before-test level.
+      ndim: number of games' axes wanted at least.
+    """
     if not isinstance(game, RankingGame):
         raise TypeError(
             f"game must be a RankingGame (ranking_game(...)); got {type(game).__name__}"
         )
     level = as_level("delta", delta, game.dtype, game.batch_shape)
-    ndim = max(level.ndim, len(game.batch_shape))
+    ndim = max(ndim, level.ndim, len(game.batch_shape))
     level = level.reshape(*(1,) * (ndim - level.ndim), *level.shape, 1)
-    return align(game, ndim), jnp.where(level >= 0, level, jnp.nan)
+    return _without_absent(align(game, ndim)), jnp.where(level >= 0, level, jnp.nan)
+
+
+def _without_absent(game: RankingGame) -> RankingGame:
+    """The aligned game with the first present model's parameters in place of absent ones'.
+
+    What an absent model holds, NaN included, then reaches no result and no gradient.
+    """
+    if game.present is None or game.num_models == 0:
+        return game
+    present = models_present(game)
+    first = jnp.argmax(present, axis=-1, keepdims=True)
+
+    def fill(x, ndim):
+        if ndim == 0 or x.shape[-ndim] == 1:
+            return x  # shared by all models
+        more = (1,) * (ndim - 1)
+        shape = jnp.broadcast_shapes(x.shape, (*present.shape, *more))
+        x = jnp.broadcast_to(x, shape)
+        index = jnp.broadcast_to(
+            first.reshape(*first.shape, *more), (*shape[:-ndim], 1, *shape[x.ndim - ndim + 1 :])
+        )
+        there = jnp.take_along_axis(x, index, axis=-ndim)
+        return jnp.where(present.reshape(*present.shape, *more), x, there)
+
+    curves, cost = (jax.tree.map(fill, x, event_ndims(x)) for x in (game.curves, game.cost))
+    return dataclasses.replace(game, curves=curves, cost=cost)
+
+
+def aligned_profile(
+    game: RankingGame, delta: Any, efforts: Any
+) -> tuple[RankingGame, jax.Array, jax.Array]:
+    """The game, the levels `[..., 1]` and the efforts `[..., n]`, aligned and checked."""
+    efforts = as_array("efforts", efforts)
+    efforts = efforts.reshape(efforts.shape or (1,))
+    game, level = aligned_at(game, delta, efforts.ndim - 1)
+    n = game.num_models
+    if efforts.shape[-1] not in (1, n):
+        raise ValueError(
+            f"efforts must have {n} entries on the last axis, one per model (or 1 for all alike); "
+            f"got shape {efforts.shape}"
+        )
+    check_broadcast(
+        game=(*game.batch_shape, n), delta=level.shape, efforts=(*efforts.shape[:-1], n)
+    )
+    efforts = jnp.broadcast_to(efforts.astype(game.dtype), (*efforts.shape[:-1], n))
+    efforts = efforts.reshape(*(1,) * (level.ndim - efforts.ndim), *efforts.shape)
+    return game, level, jnp.where(efforts >= 0, efforts, jnp.nan)
 
 
 def baseline_scores(game: RankingGame, delta: Any) -> jax.Array:
@@ -146,8 +206,50 @@ def _effort_to_pass(game: RankingGame, rivals: Rivals, level: jax.Array) -> jax.
     return jnp.where(jnp.isnan(level), jnp.nan, effort)
 
 
-def _power_law_effort(curves: PowerLaw, rivals: Rivals, level: jax.Array) -> jax.Array:
-    """(1 + Δ)·expm1(x) with x the distance in log(1 + effort): no digits are lost."""
+def effort_to_outrank(
+    game: RankingGame,
+    rivals: Rivals,
+    level: jax.Array,
+    rival_effort: jax.Array,
+    tie_suffices: jax.Array,
+) -> jax.Array:
+    """Least additional effort with which each model ranks before each rival at its effort.
+
+    Args:
+      game: an aligned game.
+      rivals: who is outranked.
+      level: `[..., 1]` tune-before-test level, not NaN.
+      rival_effort: `[..., n]` total effort (Δ included) of each model as a rival; finite.
+      tie_suffices: `[rivals, ..., n]` bool: whether a tie goes to the model.
+
+    Returns:
+      `[rivals, ..., n]` effort in training steps: inf{e ≥ 0 : v(Δ + e) > s}, or ≥ s where a tie
+      suffices, with s the rival's score; +inf where never. Where effort does not raise a power
+      law at all it is +inf too: such a model ranks where it ranks at 0.
+    """
+    curves, n = game.curves, game.num_models
+    if isinstance(curves, PowerLaw):
+        # On a curve that rises strictly the score is passed right after it is reached.
+        effort = _power_law_effort(curves, rivals, level, rival_effort)
+        effort = jnp.where(curves.beta > 0, effort, jnp.inf)
+    else:
+        scores = curves.score(rival_effort)
+        scores = rivals.of(jnp.broadcast_to(scores, (*scores.shape[:-1], n)))
+        # A plateau within rounding of the rival's score ties with it, and does not pass it.
+        rounding = rivals.of(score_resolution(curves, rival_effort, n))
+        reached = _effort_to_match(curves, scores - rounding, level)
+        exceeded = _effort_to_exceed(curves, scores + rounding, level)
+        effort = jnp.where(tie_suffices, reached, exceeded)
+    return jnp.where(rivals.real, effort, jnp.inf)
+
+
+def _power_law_effort(
+    curves: PowerLaw, rivals: Rivals, level: jax.Array, rival_effort: jax.Array | None = None
+) -> jax.Array:
+    """(1 + Δ)·expm1(x) with x the distance in log(1 + effort): no digits are lost.
+
+    Rivals are at Δ, or at the total effort `rival_effort`.
+    """
     y = jnp.log1p(level)
     rises = curves.beta > 0
     beta = jnp.where(rises, curves.beta, 1)
@@ -156,8 +258,11 @@ def _power_law_effort(curves: PowerLaw, rivals: Rivals, level: jax.Array) -> jax
         alpha = jnp.broadcast_to(curves.alpha, (*curves.alpha.shape[:-1], n))
         rate = jnp.broadcast_to(curves.beta, (*curves.beta.shape[:-1], n))
         ahead = (rivals.of(alpha) - alpha) + (rivals.of(rate) - rate) * y
+        if rival_effort is not None:
+            ahead += rivals.of(rate * jnp.log1p((rival_effort - level) / (1 + level)))
     else:
-        ahead = rival_logit(curves, rivals, y) - (curves.alpha + curves.beta * y)
+        rival_y = y if rival_effort is None else jnp.log1p(rival_effort)
+        ahead = rival_logit(curves, rivals, rival_y) - (curves.alpha + curves.beta * y)
     reachable = rises & (ahead < jnp.inf)
     distance = jnp.where(reachable & (ahead > 0), ahead, 0) / beta
     effort = (1 + level) * jnp.expm1(distance)
@@ -175,6 +280,19 @@ def _effort_to_exceed(curves: Any, score: jax.Array, level: jax.Array) -> jax.Ar
     else:
         # A score that is the limit is at best reached, never passed.
         total = jnp.where(score < curves.limit(), curves.effort_to_reach(score), jnp.inf)
+    return jnp.where(curves.score(level) > score, 0, _beyond(level, total))
+
+
+def _effort_to_match(curves: Any, score: jax.Array, level: jax.Array) -> jax.Array:
+    """inf{e ≥ 0 : v(Δ + e) ≥ score} for any family, `[rivals, ..., n]`."""
+    if hasattr(curves, "effort_to_exceed"):  # a curve that may fall is searched from the level on
+        total = curves.effort_to_reach(score, level)
+    else:
+        total = curves.effort_to_reach(score)
+    return jnp.where(curves.score(level) >= score, 0, _beyond(level, total))
+
+
+def _beyond(level: jax.Array, total: jax.Array) -> jax.Array:
+    """The effort in addition to `level` that makes `total`; +inf where that is."""
     finite = jnp.isfinite(total)
-    effort = jnp.where(finite, jnp.maximum(jnp.where(finite, total, 0) - level, 0), total)
-    return jnp.where(curves.score(level) > score, 0, effort)
+    return jnp.where(finite, jnp.maximum(jnp.where(finite, total, 0) - level, 0), total)

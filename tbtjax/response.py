@@ -1,0 +1,296 @@
+"""What developers get from their efforts, and the best each could do against the others.
+
+    >>> from tbtjax import linear_cost, power_law, ranking_game
+    >>> from tbtjax.response import best_response, deviation_gain
+    >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.1))
+    >>> response = best_response(game, 0.0, [0.0, 0.0])
+    >>> [f"{effort:.3f}" for effort in response.effort], response.rank.tolist()
+    (['0.000', '1.718'], [0, 0])
+    >>> [f"{gain:.3f}" for gain in deviation_gain(game, 0.0, [0.0, 0.0])]
+    ['0.000', '0.828']
+
+Against fixed rivals a developer's only sensible moves are no effort at all or just enough to rank
+before one of them: a best response is the best of n moves, found without any grid of efforts.
+
+Who ranks before whom is decided by one comparator (`tbtjax._rivals.compare_scores`): scores within
+rounding of each other tie. Ties go to the model that is ahead at Δ without additional effort, and
+there to the more capable.
+
+Source: Chen, Zhang, Hardt (arXiv 2603.08371), eq. 1 and section 4; the exact best response is ours.
+"""
+
+import dataclasses
+import functools
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tbtjax._records import Record
+from tbtjax._rivals import (
+    Rivals,
+    compare_scores,
+    every_model,
+    is_ahead,
+    ranks,
+    rewards_of_ranks,
+)
+from tbtjax.effort import aligned_profile, effort_to_outrank
+from tbtjax.game import RankingGame, is_valid, models_present
+
+Ties = Literal["baseline", "capability"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BestResponse(Record):
+    """The best each model could do against the others' efforts; see `best_response`.
+
+    Attributes:
+      utility: `[..., n]` supremum of its utility.
+      effort: `[..., n]` least additional effort that brings or approaches it, in training steps.
+      rank: `[..., n]` int: 0-based rank that it buys; −1 for an absent model or an unusable game.
+    """
+
+    utility: jax.Array
+    effort: jax.Array
+    rank: jax.Array
+
+
+class Standing(NamedTuple):
+    """Games at their levels, aligned, and how ties are broken there.
+
+    Attributes:
+      game: the aligned game.
+      rivals: `every_model(game)`.
+      level: `[..., 1]` tune-before-test level; 0 where it is unusable.
+      order: `[..., n]` int: ties go to the model with the smaller number.
+      valid: `[...]` bool: whether game and level are usable.
+    """
+
+    game: RankingGame
+    rivals: Rivals
+    level: jax.Array
+    order: jax.Array
+    valid: jax.Array
+
+    @property
+    def tie_suffices(self) -> jax.Array:
+        """`[rivals, ..., n]` bool: whether a model ranks before a rival with the same score."""
+        return self.rivals.real & (self.rivals.of(self.order) > self.order)
+
+    def total(self, efforts: jax.Array) -> jax.Array:
+        """Total effort Δ + e; an endless effort counts as the largest number there is."""
+        return jnp.minimum(self.level + efforts, jnp.finfo(self.game.dtype).max)
+
+    def utility(self, rank: jax.Array, efforts: jax.Array) -> jax.Array:
+        """R_rank − c(e), −inf at endless effort, 0 for an absent model."""
+        finite = jnp.isfinite(efforts)
+        paid = self.game.cost(jnp.where(finite, efforts, 0))
+        utility = jnp.where(finite, rewards_of_ranks(self.game, rank) - paid, -jnp.inf)
+        return jnp.where(models_present(self.game), utility, 0)
+
+
+def standing(game: RankingGame, level: jax.Array, ties: Ties) -> Standing:
+    """What the functions of efforts need to know of an aligned game at the levels `[..., 1]`."""
+    if ties not in ("baseline", "capability"):
+        raise ValueError(f'ties must be "baseline" or "capability"; got {ties!r}')
+    valid = is_valid(game) & ~jnp.isnan(level[..., 0])
+    level = jnp.where(jnp.isnan(level), 0, level)
+    rivals = every_model(game)
+    order = jnp.arange(game.num_models).reshape(*(1,) * (level.ndim - 1), -1)
+    if ties == "baseline":
+        order = ranks(game, rivals, compare_scores(game, rivals, level))
+    return Standing(game, rivals, level, order, valid)
+
+
+def developer_utility(
+    game: RankingGame, delta: Any, efforts: Any, *, ties: Ties = "baseline"
+) -> jax.Array:
+    """Utility of each developer at the given efforts.
+
+    U_i = R_rank(i) − c_i(e_i), ranked by the scores v(θ_i, Δ + e_i).
+
+    Args:
+      game: any batch `[...]` of games.
+      delta: tune-before-test level in training steps, ≥ 0; broadcasts with the games' axes.
+      efforts: `[..., n]` additional efforts over Δ in training steps, ≥ 0; they broadcast with the
+        games.
+      ties: who is ranked first where scores tie. "baseline": who is ahead at Δ without additional
+        effort, and the more capable where that is a tie too; where capability decides the ranking
+        at Δ, as under C1, that is the paper's rule. "capability": the more capable at any level.
+
+    Returns:
+      `[..., n]` utilities, in units of reward; −inf at endless effort; 0 for an absent model; NaN
+      for unusable parameters or efforts and for a negative level. Scores within a few rounding
+      errors of each other tie: an effort that just reaches a rival ties with it.
+
+    Raises:
+      TypeError: `game` is not a `RankingGame`.
+      ValueError: shapes do not broadcast, or `ties` is not one of those described.
+
+    Example:
+      >>> from tbtjax import linear_cost, power_law, ranking_game
+      >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.25))
+      >>> developer_utility(game, 0.0, [0.0, 2.0]).tolist()
+      [0.0, 0.5]
+
+    Source: Chen, Zhang, Hardt (arXiv 2603.08371), eq. 1.
+    """
+    return _utility(*aligned_profile(game, delta, efforts), ties)
+
+
+def best_response(
+    game: RankingGame, delta: Any, efforts: Any, *, ties: Ties = "baseline"
+) -> BestResponse:
+    """The best each developer could do against the efforts of the others.
+
+    max over e_i ≥ 0 of R_rank − c_i(e_i) with the others' scores fixed: over no effort and the
+    least efforts to rank before each rival (ours). Passing a rival to which ties go is an infimum
+    that is not attained: the utility is then a supremum and the effort one at which scores still
+    tie. Costs are taken to be continuous there.
+
+    Args:
+      game: any batch `[...]` of games.
+      delta: tune-before-test level in training steps, ≥ 0; broadcasts with the games' axes.
+      efforts: `[..., n]` additional efforts over Δ in training steps, ≥ 0; they broadcast with the
+        games. A model's own effort does not matter to its own response.
+      ties: who is ranked first where scores tie, see `developer_utility`.
+
+    Returns:
+      The record `[..., n]`: where several moves are best, the one with the least effort. For an
+      absent model utility and effort are 0. NaN and rank −1 for unusable parameters or efforts and
+      for a negative level. Utility and effort can be differentiated in every parameter and in the
+      rivals' efforts; at a kink the derivative is that of the move that is returned.
+
+    Raises:
+      TypeError: `game` is not a `RankingGame`.
+      ValueError: shapes do not broadcast, or `ties` is not one of those described.
+
+    Example:
+      >>> from tbtjax import linear_cost, power_law, ranking_game
+      >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.1))
+      >>> [f"{u:.3f}" for u in best_response(game, 0.0, [5.0, 0.0]).utility]
+      ['1.000', '0.000']
+    """
+    return _best_response(*aligned_profile(game, delta, efforts), ties)
+
+
+def deviation_gain(
+    game: RankingGame, delta: Any, efforts: Any, *, ties: Ties = "baseline"
+) -> jax.Array:
+    """What each developer could gain by another effort, the others' efforts fixed.
+
+    max over e_i' of U_i(e_i', e_−i) − U_i(e): the profile is an ε-equilibrium iff none exceeds ε.
+
+    Args:
+      game: any batch `[...]` of games.
+      delta: tune-before-test level in training steps, ≥ 0; broadcasts with the games' axes.
+      efforts: `[..., n]` additional efforts over Δ in training steps, ≥ 0; they broadcast with the
+        games.
+      ties: who is ranked first where scores tie, see `developer_utility`.
+
+    Returns:
+      `[..., n]` gains in units of reward, a supremum and so not negative but for rounding; +inf at
+      endless effort; 0 for an absent model; NaN for unusable parameters or efforts and for a
+      negative level.
+
+    Raises:
+      TypeError: `game` is not a `RankingGame`.
+      ValueError: shapes do not broadcast, or `ties` is not one of those described.
+
+    Example:
+      >>> from tbtjax import linear_cost, power_law, ranking_game
+      >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.25))
+      >>> [f"{gain:.2f}" for gain in deviation_gain(game, 0.0, [1.0, 0.0])]
+      ['0.25', '0.00']
+    """
+    response = best_response(game, delta, efforts, ties=ties)
+    return response.utility - developer_utility(game, delta, efforts, ties=ties)
+
+
+def is_epsilon_pne(
+    game: RankingGame, delta: Any, efforts: Any, epsilon: Any = 0.0, *, ties: Ties = "baseline"
+) -> jax.Array:
+    """Whether nobody gains more than ε by another effort.
+
+    Args:
+      game: any batch `[...]` of games.
+      delta: tune-before-test level in training steps, ≥ 0; broadcasts with the games' axes.
+      efforts: `[..., n]` additional efforts over Δ in training steps, ≥ 0; they broadcast with the
+        games.
+      epsilon: gain that is let pass, in units of reward; broadcasts with the games' axes.
+      ties: who is ranked first where scores tie, see `developer_utility`.
+
+    Returns:
+      `[...]` bool; False for unusable parameters or efforts and for a negative level.
+
+    Raises:
+      TypeError: `game` is not a `RankingGame`.
+      ValueError: shapes do not broadcast, or `ties` is not one of those described.
+
+    Example:
+      >>> from tbtjax import linear_cost, power_law, ranking_game
+      >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.1))
+      >>> [bool(is_epsilon_pne(game, 0.0, [0.0, 0.0], epsilon)) for epsilon in (0.8, 0.9)]
+      [False, True]
+    """
+    gain = jnp.max(deviation_gain(game, delta, efforts, ties=ties), axis=-1, initial=-jnp.inf)
+    return gain <= jnp.asarray(epsilon, gain.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _utility(game: RankingGame, level: jax.Array, efforts: jax.Array, ties: Ties) -> jax.Array:
+    """`developer_utility` of what `aligned_profile` gives."""
+    at, efforts, valid = _profile(game, level, efforts, ties)
+    compared = compare_scores(at.game, at.rivals, at.total(efforts))
+    rank = ranks(at.game, at.rivals, compared, at.order)
+    return _finished(at, at.utility(rank, efforts), valid, jnp.nan)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _best_response(
+    game: RankingGame, level: jax.Array, efforts: jax.Array, ties: Ties
+) -> BestResponse:
+    """`best_response` of what `aligned_profile` gives."""
+    at, efforts, valid = _profile(game, level, efforts, ties)
+    total, present = at.total(efforts), models_present(at.game)
+    # No effort first, so that it is chosen where nothing is better.
+    idle = jnp.zeros((), at.game.dtype)
+    compared = compare_scores(at.game, at.rivals, at.level, total)
+    rank = jnp.sum(is_ahead(at.game, at.rivals, *compared, at.order), axis=0)
+    best = BestResponse(at.utility(rank, idle), idle, rank)
+    moves = effort_to_outrank(at.game, at.rivals, at.level, total, at.tie_suffices)
+    for effort in moves:
+        # On the way to one rival's score a model outranks whoever needs no more effort.
+        rank = jnp.sum(at.rivals.real & (moves > effort), axis=0)
+        best = _better(best, BestResponse(at.utility(rank, effort), effort, rank))
+    return BestResponse(
+        _finished(at, best.utility, valid, jnp.nan),
+        _finished(at, jnp.where(present, best.effort, 0), valid, jnp.nan),
+        _finished(at, jnp.where(present, best.rank, -1), valid, -1),
+    )
+
+
+def _profile(
+    game: RankingGame, level: jax.Array, efforts: jax.Array, ties: Ties
+) -> tuple[Standing, jax.Array, jax.Array]:
+    """The games at their levels, usable efforts `[..., n]`, and which games are usable, `[...]`."""
+    at = standing(game, level, ties)
+    unusable = jnp.isnan(efforts)
+    valid = at.valid & ~jnp.any(unusable & models_present(game), axis=-1)
+    return at, jnp.where(unusable, 0, efforts), valid
+
+
+def _better(one: BestResponse, other: BestResponse) -> BestResponse:
+    """The move with more utility; where equal with less effort; where equal the first."""
+    less = (other.utility == one.utility) & (other.effort < one.effort)
+    chosen = (other.utility > one.utility) | less
+    return jax.tree.map(lambda a, b: jnp.where(chosen, b, a), one, other)
+
+
+def _finished(at: Standing, values: jax.Array, valid: jax.Array, unusable: Any) -> jax.Array:
+    """`values` in the shape of all games, with `unusable` where a game is not valid."""
+    shape = jnp.broadcast_shapes(values.shape[:-1], valid.shape)
+    values = jnp.broadcast_to(values, (*shape, at.game.num_models))
+    return jnp.where(valid[..., None], values, unusable)
