@@ -22,11 +22,12 @@ STEEPEST = 20.0
 _MIDPOINTS, _RATES, _SLOWEST, _FASTEST = 18, 8, 0.15, 12.0
 #: In whitened coordinates nearly all fits end within 10 steps.
 _STEPS, _LINE_SEARCH_STEPS, _MEMORY = 24, 15, 10
-#: Deviations of (level, rate) that steps are measured against, at most.
-_STEPS_AT_MOST = (10.0, 3.0)
+#: Deviations of (level, rate) that steps are measured against where the points say little.
+_FARTHEST = (10.0, 3.0)
 #: Rounds of reweighting that solve for the limits under the deviance.
 _REWEIGHTINGS = 6
-#: Converged: what the descent may have left, as a share of the loss per degree of freedom.
+#: Converged: what the descent may have left of the loss, in units of σ², or of the loss per degree
+#: of freedom where that is more.
 _SHARE_LEFT = 1e-3
 
 
@@ -98,6 +99,7 @@ class Problem:
       points: its measurements.
       low: the lower limit; where limits are free, the least value that either may take.
       high: the upper limit; where limits are free, the largest value that either may take.
+      noise: 1 where the weights are known to be 1/σ², else 0: the unit of the loss.
       free: whether the limits are fitted.
       loss: "chi2" or "deviance".
     """
@@ -105,6 +107,7 @@ class Problem:
     points: Points
     low: jax.Array
     high: jax.Array
+    noise: jax.Array
     free: bool
     loss: str
 
@@ -184,7 +187,8 @@ def minimize(problem: Problem, center: jax.Array) -> Minimum:
         return problem.best_curve(level, rate, reweightings)
 
     level, rate = _start(problem)
-    reach, _ = _reach(problem, best_curve(level, rate))
+    curve = best_curve(level, rate)
+    reach, _ = _covariance(problem, curve, _least_precision(problem, curve))
     level, rate = _descend(
         lambda *place: problem.total(best_curve(*place)), level, rate, reach[:2, :2]
     )
@@ -202,21 +206,23 @@ def minimize(problem: Problem, center: jax.Array) -> Minimum:
         limits = jnp.sort(jnp.stack([curve.lower, curve.upper]))
         curve = problem.curve(sign * curve.level, sign * curve.rate, limits[0], limits[1])
 
-    loss = problem.total(curve)
     fitted = problem.fitted(curve)
-    residual = problem.fisher_weight(curve) * (problem.points.score - curve.score)
-    gradient = -2 * jnp.sum(residual[None] * problem.sensitivities(curve), axis=-1)
-    covariance, informed = _covariance(problem, curve)
+    parameters = jnp.stack([curve.level, curve.rate, curve.lower, curve.upper])
+    loss, gradient = jax.value_and_grad(lambda p: problem.total(problem.curve(*p)))(parameters)
+    gradient = jnp.where(fitted, gradient, 0)
+    precisions = _least_precision(problem, curve)
+    (covariance, reach), (informed, roots) = jax.vmap(
+        lambda least: _covariance(problem, curve, least)
+    )(jnp.stack([jnp.zeros_like(precisions), precisions]))
     # From (level, rate) to (alpha, beta): alpha = level − x̄·rate.
     variance = jnp.diagonal(covariance)
     variance = variance.at[0].add(center * (center * variance[1] - 2 * covariance[0, 1]))
     deviation = jnp.where(informed > 0, jnp.sqrt(jnp.maximum(variance, 0)), jnp.inf)
     # How far the loss would still fall, by its quadratic model, and what of that is rounding: of
     # the residuals and of the gradient's sums, magnified where parameters are hard to tell apart.
-    reach, roots = _reach(problem, curve)
     left = jnp.sum(gradient[:, None] * reach * gradient[None]) / 4
     magnified = jnp.sum(roots**2 * jnp.diagonal(reach))
-    enough = _SHARE_LEFT * loss / _degrees(problem)
+    enough = _SHARE_LEFT * jnp.maximum(loss / _degrees(problem), problem.noise)
     enough += (rounding + (2 * eps) ** 2 * loss) * magnified
     return Minimum(
         alpha=curve.level - center * curve.rate,
@@ -310,22 +316,19 @@ def _start(problem: Problem) -> tuple[jax.Array, jax.Array]:
     return levels[best], rates[best]
 
 
-def _reach(problem: Problem, curve: Curve) -> tuple[jax.Array, jax.Array]:
-    """As `_covariance`, but bounded: `_STEPS_AT_MOST` where the points say little."""
+def _least_precision(problem: Problem, curve: Curve) -> jax.Array:
+    """`[4]` precisions that keep the covariance at `curve` within `_FARTHEST`."""
     spread = problem.total(curve) / _degrees(problem)
-    steps = jnp.asarray([*_STEPS_AT_MOST, jnp.inf, jnp.inf], spread.dtype)
-    return _covariance(problem, curve, spread / steps**2)
+    return spread / jnp.asarray([*_FARTHEST, jnp.inf, jnp.inf], spread.dtype) ** 2
 
 
-def _covariance(
-    problem: Problem, curve: Curve, prior: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array]:
+def _covariance(problem: Problem, curve: Curve, least: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Inverse of the Gauss-Newton (Fisher) matrix, half the Hessian of the loss, at `curve`.
 
     Args:
       problem: the curve to fit.
       curve: where the matrix is taken.
-      prior: `[4]` precisions added for level, rate, lower and upper.
+      least: `[4]` precisions added for level, rate, lower and upper.
 
     Returns:
       `[4, 4]` covariance of level, rate, lower and upper at unit scale, 0 beside what is not
@@ -335,8 +338,7 @@ def _covariance(
     weighted = problem.fisher_weight(curve)[None] * slopes
     matrix = jnp.sum(weighted[:, None] * slopes[None], axis=-1)
     identity = jnp.eye(4, dtype=matrix.dtype)
-    if prior is not None:
-        matrix += identity * prior[None]
+    matrix += identity * least[None]
     roots = jnp.sqrt(jnp.diagonal(matrix))
     scales = jnp.where(roots > 0, roots, 1)
     scales = scales[:, None] * scales[None]
@@ -348,14 +350,17 @@ def _covariance(
 
 def _inverse(matrix: jax.Array) -> jax.Array:
     """Inverse of a small positive definite matrix, by Gauss-Jordan sweeps without pivoting."""
-    for k in range(matrix.shape[0]):
-        here = jnp.arange(matrix.shape[0]) == k
-        row, column = matrix[k] / matrix[k, k], matrix[:, k]
+    size = matrix.shape[0]
+
+    def sweep(k, matrix):
+        here = jnp.arange(size) == k
+        pivot, row, column = matrix[k, k], matrix[k] / matrix[k, k], matrix[:, k]
         swept = matrix - column[:, None] * row[None]
-        swept = jnp.where(here[None], -(column / matrix[k, k])[:, None], swept)
+        swept = jnp.where(here[None], -(column / pivot)[:, None], swept)
         swept = jnp.where(here[:, None], row[None], swept)
-        matrix = jnp.where(here[:, None] & here[None], 1 / matrix[k, k], swept)
-    return matrix
+        return jnp.where(here[:, None] & here[None], 1 / pivot, swept)
+
+    return jax.lax.fori_loop(0, size, sweep, matrix)
 
 
 def _descend(
@@ -384,7 +389,6 @@ def _descend(
         max_linesearch_steps=_LINE_SEARCH_STEPS, initial_guess_strategy="one"
     )
     optimizer = optax.lbfgs(memory_size=_MEMORY, linesearch=line_search)
-    value_and_gradient = optax.value_and_grad_from_state(value)
 
     def better(best, place, loss):
         # A line search that fails, by rounding mostly, may leave a good place for a bad one.
@@ -392,17 +396,19 @@ def _descend(
         return jnp.where(improves, place, best[0]), jnp.where(improves, loss, best[1])
 
     def step(carry, _):
-        place, state, best = carry
-        loss, gradient = value_and_gradient(place, state=state)
-        best = better(best, place, loss)
+        place, loss, gradient, state, best = carry
         updates, state = optimizer.update(
             gradient, state, place, value=loss, grad=gradient, value_fn=value
         )
-        return (optax.apply_updates(place, updates), state, best), None
+        place = optax.apply_updates(place, updates)
+        # The line search knows them where it stopped.
+        loss, gradient = (optax.tree_utils.tree_get(state, name) for name in ("value", "grad"))
+        return (place, loss, gradient, state, better(best, place, loss)), None
 
     place = jnp.zeros(2, level.dtype)
-    carry = (place, optimizer.init(place), (place, value(place)))
+    loss, gradient = jax.value_and_grad(value)(place)
+    carry = (place, loss, gradient, optimizer.init(place), (place, loss))
     # In 64-bit mode Optax mixes int32 and int64 counters, which a caller may have forbidden.
     with jax.numpy_dtype_promotion("standard"):
-        (place, _, best), _ = jax.lax.scan(step, carry, length=_STEPS)
-    return parameters(better(best, place, value(place))[0])
+        (*_, (place, _)), _ = jax.lax.scan(step, carry, length=_STEPS)
+    return parameters(place)

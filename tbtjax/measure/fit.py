@@ -33,12 +33,13 @@ class FitFlag(enum.IntFlag):
     """What is remarkable about a fit; `PowerLawFit.flags` holds their sum."""
 
     #: A measured value cannot be used (score outside [0, 1] or infinite, negative step), or the
-    #: limits are not lower < upper: all numbers of the curve are NaN.
+    #: limits are not lower < upper; for the deviance also: questions not known, limits outside
+    #: [0, 1]. All numbers of the curve are NaN.
     INVALID = 1
     #: Fewer different steps than fitted parameters: all numbers of the curve are NaN.
     TOO_FEW_POINTS = 2
-    #: The search ended where the loss still falls: by more than a thousandth of itself per degree
-    #: of freedom, as its quadratic model tells.
+    #: The search ended where χ² would still fall by more than 0.001, or by more than a thousandth
+    #: of χ² per degree of freedom where that is more, as its quadratic model tells.
     NOT_CONVERGED = 4
     #: No usable questions or stderr for every point: χ² is a plain sum of squares, standard
     #: deviations are scaled by the scatter, and a misfit cannot be told.
@@ -77,6 +78,8 @@ class PowerLawFit(Record):
       curves: the curves; fields `[..., n]`, fixed limits in the shape they were given in. NaN
         where nothing could be fitted (flag INVALID or TOO_FEW_POINTS).
       chi2: `[..., n]` Σ (score − v)²/σ² over the used points; for loss="deviance" the deviance.
+      p_value: `[..., n]` probability of so large a χ² if the form of the curve and the noise are
+        right; NaN without degrees of freedom and for an unweighted fit.
       dof: `[..., n]` int32: used points less fitted parameters (2, with free limits 4).
       points: `[..., n]` int32: points used.
       left_out: `[..., n]` int32: measured points not used (`fit_logit_ols`: no logit exists).
@@ -84,7 +87,8 @@ class PowerLawFit(Record):
         for what is fixed or held at its bound. What is not 0 the search has left.
       deviation: `[..., n, 4]` standard deviations of alpha, beta, lower and upper, from the
         curvature of the loss; 0 for what is fixed or held at its bound, +inf where the points say
-        nothing. They know of the noise in the scores alone: for a misfit they are too small.
+        nothing, NaN for an unweighted curve without degrees of freedom. They know of the noise in
+        the scores alone: for a misfit they are too small.
       flags: `[..., n]` int32: a sum of `FitFlag`.
     """
 
@@ -92,6 +96,7 @@ class PowerLawFit(Record):
 
     curves: PowerLaw
     chi2: jax.Array
+    p_value: jax.Array
     dof: jax.Array
     points: jax.Array
     left_out: jax.Array
@@ -103,12 +108,6 @@ class PowerLawFit(Record):
     def reduced_chi2(self) -> jax.Array:
         """`[..., n]` chi2/dof, near 1 for a good weighted fit; NaN without degrees of freedom."""
         return _per_degree(self.chi2, self.dof)
-
-    @property
-    def p_value(self) -> jax.Array:
-        """`[..., n]` probability of so large a χ² if the curve is right and σ is; else NaN."""
-        unweighted = (self.flags & FitFlag.UNWEIGHTED) > 0
-        return jnp.where(unweighted, jnp.nan, _p_value(self.chi2, self.dof))
 
     def has(self, flag: FitFlag) -> jax.Array:
         """`[..., n]` bool: whether any of these flags is set."""
@@ -162,8 +161,8 @@ def fit_power_law(
 
     Example:
       >>> fit = fit_power_law([0, 10, 100, 1000], [[0.5, 0.6, 0.7, 0.8]], questions=1000)
-      >>> fit.curves.beta.round(3), int(fit.dof[0])
-      (Array([0.201], dtype=float32), 2)
+      >>> print(f"beta {fit.curves.beta[0]:.3f}, {fit.dof[0]} degrees of freedom")
+      beta 0.198, 2 degrees of freedom
 
     Source: Chen, Zhang, Hardt (arXiv 2603.08371), eq. 3 and App. D; the weights, free limits and
     flags are ours.
@@ -214,8 +213,8 @@ def fit_logit_ols(
 
     Example:
       >>> fit = fit_logit_ols([0, 10, 100, 1000], [[0.5, 0.6, 0.7, 0.8]], questions=1000)
-      >>> fit.curves.beta.round(3)
-      Array([0.198], dtype=float32)
+      >>> print(f"beta {fit.curves.beta[0]:.3f} ± {fit.deviation[0, 1]:.3f}")
+      beta 0.200 ± 0.011
 
     Source: Chen, Zhang, Hardt (arXiv 2603.08371), App. D and E.
     """
@@ -258,14 +257,17 @@ def _fit_power_law(steps, scores, questions, stderr, lower, upper, *, free, loss
     columns = (effort, data.score, data.weight, data.questions)
     points = _minimize.Points(*(jnp.where(used, x, 0) for x in columns))
 
-    def fit_one(points, center, low, high):
-        return _minimize.minimize(_minimize.Problem(points, low, high, free, loss), center)
+    def fit_one(points, center, low, high, noise):
+        return _minimize.minimize(_minimize.Problem(points, low, high, noise, free, loss), center)
 
-    best = _map_curves(fit_one, (points, center, data.low, data.high), data.invalid.shape)
+    noise = data.weighted.astype(center.dtype)
+    arguments = (points, center, data.low, data.high, noise)
+    best = _map_curves(fit_one, arguments, data.invalid.shape)
     dof = jnp.sum(used, axis=-1, dtype=jnp.int32) - parameters
     scale = jnp.where(data.weighted, 1, jnp.sqrt(_per_degree(best.loss, dof)))
-    # 0 · NaN: what is held has no deviation, whatever the scatter.
-    deviation = jnp.where(best.deviation > 0, best.deviation * scale[..., None], 0)
+    # What is held has no deviation and what is unknown no finite one, whatever the scatter.
+    scaled = (best.deviation > 0) & jnp.isfinite(best.deviation)
+    deviation = jnp.where(scaled, best.deviation * scale[..., None], best.deviation)
     vague = (deviation[..., 1] > _minimize.STEEPEST) | jnp.isinf(deviation[..., 0])
     at_edge = (best.upper <= data.low) | (best.upper >= data.high)
     wide = deviation[..., 3] > (best.upper - best.lower) / 2
@@ -431,10 +433,29 @@ def _per_degree(total: jax.Array, dof: jax.Array) -> jax.Array:
     return jnp.where(dof > 0, total / jnp.maximum(dof, 1).astype(total.dtype), jnp.nan)
 
 
-def _p_value(chi2: jax.Array, dof: jax.Array) -> jax.Array:
-    """Probability of a χ² above `chi2`; NaN without degrees of freedom."""
-    half = jnp.maximum(dof, 1).astype(chi2.dtype) / 2
-    return jnp.where(dof > 0, jax.scipy.special.gammaincc(half, chi2 / 2), jnp.nan)
+def _p_value(chi2: jax.Array, dof: jax.Array, most: int) -> jax.Array:
+    """Probability of a χ² above `chi2`; NaN without degrees of freedom, of which `most` at most.
+
+    Q = Σ_{j<⌊dof/2⌋} e^{−y} y^{j+h}/Γ(j+h+1), plus erfc(√y) for odd dof, with y = χ²/2 and h = ½
+    for odd, 0 for even dof.
+    """
+    y = jnp.maximum(chi2 / 2, jnp.finfo(chi2.dtype).tiny)[..., None]
+    odd = (dof % 2 == 1)[..., None]
+    # One table for even and one for odd dof, each [1, ..., 1, terms].
+    shape = (*[1] * chi2.ndim, most // 2)
+    j = jnp.arange(most // 2, dtype=dof.dtype).reshape(shape)
+    powers, log_gammas = (
+        jnp.where(
+            odd,
+            jnp.asarray([f(k + 0.5) for k in range(most // 2)], chi2.dtype).reshape(shape),
+            jnp.asarray([f(k) for k in range(most // 2)], chi2.dtype).reshape(shape),
+        )
+        for f in (float, lambda power: math.lgamma(power + 1))
+    )
+    terms = jnp.exp(powers * jnp.log(y) - y - log_gammas)
+    total = jnp.sum(jnp.where(j < (dof // 2)[..., None], terms, 0), axis=-1)
+    total += jnp.where(odd, jax.lax.erfc(jnp.sqrt(y)), 0)[..., 0]
+    return jnp.where(dof > 0, total, jnp.nan)
 
 
 def _map_curves(function: Callable, arguments: Any, shape: tuple[int, ...]) -> Any:
@@ -469,12 +490,14 @@ def _record(
     last = jnp.max(jnp.where(used, data.effort, -jnp.inf), axis=-1)
     midpoint = -alpha / jnp.where(beta == 0, 1, beta)
     steeper = jnp.maximum(beta, 1)
+    p_value = _p_value(chi2, dof, used.shape[-1])
+    p_value = jnp.where(data.weighted & ~lost, p_value, jnp.nan)
     found = flags | {
         FitFlag.UNWEIGHTED: ~data.weighted,
         FitFlag.DECREASING: beta < 0,
         FitFlag.NOT_CONCAVE: (beta > 1) & (alpha < jnp.log((steeper - 1) / (steeper + 1))),
         FitFlag.MIDPOINT_OUTSIDE: (beta == 0) | (midpoint < first) | (midpoint > last),
-        FitFlag.MISFIT: data.weighted & (_p_value(chi2, dof) < _MISFIT_PROBABILITY),
+        FitFlag.MISFIT: p_value < _MISFIT_PROBABILITY,
     }
     total = jnp.zeros(lost.shape, jnp.int32)
     for flag, there in found.items():
@@ -487,6 +510,7 @@ def _record(
             curves, alpha=jnp.where(lost, jnp.nan, alpha), beta=jnp.where(lost, jnp.nan, beta)
         ),
         chi2=jnp.where(lost, jnp.nan, chi2),
+        p_value=p_value,
         dof=dof,
         points=points,
         left_out=jnp.sum(data.measured, axis=-1, dtype=jnp.int32) - points,
