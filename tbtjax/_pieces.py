@@ -151,7 +151,7 @@ def _roots_in_odds(pairs: LimitedPairs) -> tuple[jax.Array, jax.Array]:
 
 
 def _pieces(pairs: LimitedPairs) -> tuple[jax.Array, jax.Array]:
-    """Ends `[6, pairs, games]` of each pair's stable levels on its monotone pieces.
+    """Ends `[6, pairs, games]` of each pair's stable levels on pieces where M is monotone.
 
     Returns:
       Where the stable part of each piece starts and ends, pieces in order; (+inf, −inf) if empty.
@@ -189,51 +189,37 @@ def _pieces(pairs: LimitedPairs) -> tuple[jax.Array, jax.Array]:
     end = jnp.maximum(end, begin)
 
     turn, other = (jnp.clip(level_of_odds(x, 0.0), begin, end) for x in _roots_in_odds(pairs))
-    turns = [begin, jnp.minimum(turn, other), jnp.maximum(turn, other), end]
-    tops = _halve(
-        lambda y: _rise(pairs, y) >= 0, jnp.stack(turns[:-1]), jnp.stack(turns[1:])
-    )
-    ends = jnp.concatenate([begin[None], tops, end[None]])  # M is monotone between these
+    turns = jnp.stack([begin, jnp.minimum(turn, other), jnp.maximum(turn, other), end])
+    tops, _ = _halve(lambda y: _rise(pairs, y) >= 0, turns)
+    # M is monotone between these; before `begin` and after `end` it is infinite.
+    outside = jnp.zeros_like(begin), jnp.full_like(end, top)
+    ends = jnp.concatenate([outside[0][None], begin[None], tops, end[None], outside[1][None]])
+    change, stable = _halve(lambda y: margin(pairs, y) >= 0, ends)
     left, right = ends[:-1], ends[1:]
-    here = margin(pairs, ends) >= 0
-    left_stable, right_stable = here[:-1], here[1:]
-    change = _halve(lambda y: margin(pairs, y) >= 0, left, right)
-    start = jnp.where(left_stable, left, jnp.where(right_stable, change, jnp.inf))
-    stop = jnp.where(right_stable, right, jnp.where(left_stable, change, -jnp.inf))
-    # Before and after, M is infinite (or there is nothing).
-    before = margin(pairs, begin / 2) >= 0
-    after = margin(pairs, end + (top - end) / 2) >= 0
-    outside = (begin > 0, before, jnp.zeros_like(begin), begin), (
-        end < top,
-        after,
-        end,
-        jnp.full_like(end, top),
-    )
-    (pre_start, pre_stop), (post_start, post_stop) = (
-        (jnp.where(exists & stable, x, jnp.inf), jnp.where(exists & stable, y, -jnp.inf))
-        for exists, stable, x, y in outside
-    )
-    starts = jnp.concatenate([pre_start[None], start, post_start[None]])
-    stops = jnp.concatenate([pre_stop[None], stop, post_stop[None]])
+    starts = jnp.where(stable[:-1], left, jnp.where(stable[1:], change, jnp.inf))
+    stops = jnp.where(stable[1:], right, jnp.where(stable[:-1], change, -jnp.inf))
     return jnp.where(pairs.free, 0, starts), jnp.where(pairs.free, top, stops)
 
 
-def _halve(is_true, left: jax.Array, right: jax.Array) -> jax.Array:
-    """Where a property that changes at most once between `left` and `right` does change.
+def _halve(is_true, ends: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Where a property that changes at most once between neighbouring `ends` does change.
 
-    Gives an end where it does not change, and the true side of the change where it does.
+    Returns:
+      The true side of each change, the right end where there is none, `[ends − 1, …]`; and the
+      property at the ends.
     """
-    at_left, at_right = is_true(left), is_true(right)
+    here = is_true(ends)
+    at_left, at_right = here[:-1], here[1:]
 
-    def step(_, ends):
-        left, right = ends
+    def step(_, bracket):
+        left, right = bracket
         middle = left + (right - left) / 2
         like_left = is_true(middle) == at_left
         return jnp.where(like_left, middle, left), jnp.where(like_left, right, middle)
 
-    halvings = jnp.finfo(left.dtype).nmant + 10
-    low, high = jax.lax.fori_loop(0, halvings, step, (left, right))
-    return jnp.where(at_left == at_right, right, jnp.where(at_left, low, high))
+    halvings = jnp.finfo(ends.dtype).nmant + 10
+    low, high = jax.lax.fori_loop(0, halvings, step, (ends[:-1], ends[1:]))
+    return jnp.where(at_left == at_right, ends[1:], jnp.where(at_left, low, high)), here
 
 
 def stable_stretch(pairs: LimitedPairs) -> Stretch:
@@ -261,9 +247,7 @@ def stable_stretch(pairs: LimitedPairs) -> Stretch:
 
     zero = 0 * jnp.max(jnp.where(jnp.isfinite(starts), starts, 0), axis=(0, 1))
     # Every round but the last passes the end of a pair's piece: there are finitely many.
-    first, _ = jax.lax.while_loop(
-        lambda carry: jnp.any(carry[1]), advance, (zero, zero == 0)
-    )
+    first, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[1]), advance, (zero, zero == 0))
     exists = first <= top
     begun = jnp.where(exists, first, 0)
 
@@ -287,7 +271,5 @@ def stable_stretch(pairs: LimitedPairs) -> Stretch:
         settled=settled,
         first_pair=jnp.where(decided, jnp.argmax(decides_first, axis=0), -1),
         last_pair=jnp.where(finite_last, jnp.argmin(ends, axis=0), -1),
-        settled_pair=jnp.where(
-            finite_settled & (settled > 0), jnp.argmax(settles, axis=0), -1
-        ),
+        settled_pair=jnp.where(finite_settled & (settled > 0), jnp.argmax(settles, axis=0), -1),
     )
