@@ -1,0 +1,100 @@
+"""Large batches: chunks, several devices, memory."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from random_games import random_games
+
+from tbtjax import _batch, linear_cost, power_law, ranking_game, stabilizing_threshold
+
+
+def thresholds(games):
+    curves = power_law(games["alpha"], games["beta"], games["lower"], games["upper"])
+    return stabilizing_threshold(
+        ranking_game(curves, games["rewards"], linear_cost(games["cost_rate"]))
+    )
+
+
+def test_chunks_do_not_show(x64, monkeypatch):
+    """A batch that is no multiple of the chunk, worked through in one chunk and in many."""
+    games = random_games(1, 1_003, 4, "fast_weak")
+    whole = thresholds(games)
+    monkeypatch.setitem(_batch._CHUNK_ENTRIES, "cpu", 400)
+    jax.clear_caches()
+    chunked = thresholds(games)
+    jax.clear_caches()
+    for x, y in zip(jax.tree.leaves(whole), jax.tree.leaves(chunked), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-12)
+
+
+def test_memory_beyond_inputs_and_outputs_is_small():
+    """The compiler's own account for 10⁶ games of 20 models."""
+    shape = jax.ShapeDtypeStruct((10**6, 20), jnp.float32)
+
+    def delta(alpha, beta, rewards):
+        game = ranking_game(power_law(alpha, beta), rewards, linear_cost(1.0))
+        return stabilizing_threshold(game).delta
+
+    memory = jax.jit(delta).lower(shape, shape, shape).compile().memory_analysis()
+    if memory is None:
+        pytest.skip("this backend gives no memory analysis")
+    needed = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    assert memory.temp_size_in_bytes <= needed
+
+
+DEVICES = """
+    import jax, jax.numpy as jnp, numpy as np
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+    from random_games import random_games
+    from tbtjax import linear_cost, power_law, ranking_game, stabilizing_threshold
+
+    jax.config.update("jax_enable_x64", True)
+    games = random_games(1, 2_000, 4, "fast_weak")
+    arrays = [jnp.asarray(games[name]) for name in ("alpha", "beta", "rewards", "cost_rate")]
+
+    def delta(alpha, beta, rewards, rate):
+        game = ranking_game(power_law(alpha, beta), rewards, linear_cost(rate))
+        return stabilizing_threshold(game).delta
+
+    expected = delta(*arrays)
+    automatic = Mesh(np.array(jax.devices()), ("games",))
+    explicit = jax.make_mesh((2,), ("games",))
+    for mesh in (automatic, explicit):
+        sharded = jax.device_put(arrays, NamedSharding(mesh, P("games")))
+        for solve in (delta, jax.jit(delta)):
+            found = solve(*sharded)
+            assert found.sharding.spec[0] == "games", found.sharding
+            np.testing.assert_array_equal(found, expected)
+        text = jax.jit(delta).lower(*sharded).compile().as_text()
+        assert "all-gather" not in text and "all-reduce" not in text
+    own = jax.jit(jax.shard_map(delta, mesh=automatic, in_specs=P("games"), out_specs=P("games")))
+    sharded = jax.device_put(arrays, NamedSharding(automatic, P("games")))
+    np.testing.assert_array_equal(own(*sharded), expected)
+    print("same on", len(jax.devices()), "devices")
+"""
+
+
+def test_sharded_games_are_solved_where_they_are(tmp_path):
+    """Two host devices, meshes of both kinds, and the caller's own shard_map."""
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+    path = os.pathsep.join([os.path.dirname(__file__), os.getcwd(), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(DEVICES)],
+        env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "same on 2 devices" in done.stdout
+
+
+def test_a_thread_local_64_bit_mode_is_noticed():
+    before = _batch._is_mode_global()
+    with jax.enable_x64(not jax.config.jax_enable_x64):
+        assert _batch._is_mode_global() != before

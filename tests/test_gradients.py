@@ -1,0 +1,188 @@
+"""Derivatives of Δ* and of just-overtake efforts against float64 central differences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from random_games import KINDS, random_games
+
+import tbtjax
+from tbtjax import just_overtake_effort, linear_cost, power_law, ranking_game
+
+PARAMETERS = ("alpha", "beta", "lower", "upper", "rewards", "cost_rate")
+
+
+def threshold_of(parameters):
+    alpha, beta, lower, upper, rewards, rate = parameters
+    game = ranking_game(power_law(alpha, beta, lower, upper), rewards, linear_cost(rate))
+    return tbtjax.stabilizing_threshold(game)
+
+
+@jax.jit
+def levels(parameters):
+    """y = log(1 + Δ*): of the same size in every class."""
+    return jnp.log1p(threshold_of(parameters).delta)
+
+
+@jax.jit
+def gradients(parameters):
+    def total(parameters):
+        y = levels(parameters)
+        return jnp.sum(jnp.where(jnp.isfinite(y), y, 0))
+
+    return jax.grad(total)(parameters)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_matches_central_differences(kind, x64):
+    """Along a random direction per game; kinks and tangencies within the step are left out."""
+    count = 200
+    games = random_games(5, count, 4, kind)
+    parameters = tuple(jnp.asarray(games[name]) for name in PARAMETERS)
+    found = gradients(parameters)
+    assert all(np.all(np.isfinite(x)) for x in found)
+    value = np.asarray(levels(parameters))
+    rng = np.random.default_rng(6)
+    checked = 0
+    for which, name in enumerate(PARAMETERS):
+        x = parameters[which]
+        if x.ndim < 2:
+            continue  # shared by all games: its own test below
+        scale = np.maximum(np.abs(x), 1e-3 if name in ("lower", "upper") else 0.0)
+        move = rng.normal(size=x.shape) * scale * 1e-6
+        estimates = []
+        for factor in (1.0, 2.0):
+            ends = [
+                np.asarray(
+                    levels(
+                        (*parameters[:which], x + sign * factor * move, *parameters[which + 1 :])
+                    )
+                )
+                for sign in (1, -1)
+            ]
+            with np.errstate(invalid="ignore"):
+                estimates.append((ends[0] - ends[1]) / (2 * factor))
+        expected = np.sum(np.asarray(found[which]) * move, axis=-1)
+        # Where two step sizes disagree, a kink, a tangency or rounding is in the way.
+        with np.errstate(invalid="ignore"):
+            spread = np.abs(estimates[0] - estimates[1])
+            noise = 1e-13 * (1 + np.where(np.isfinite(value), value, 0))
+            usable = np.isfinite(value) & (value > 0) & np.isfinite(estimates[0])
+            usable &= spread <= 1e-5 * np.abs(estimates[0]) + noise
+            usable &= np.abs(estimates[0]) > 1e5 * noise
+        np.testing.assert_allclose(expected[usable], estimates[0][usable], rtol=2e-4)
+        checked += int(usable.sum())
+        # Where Δ* is 0 or +inf, nothing moves it.
+        still = ~np.isfinite(value) | (value == 0)
+        assert np.all(np.asarray(found[which])[still] == 0)
+    assert checked > 20 or np.mean((value > 0) & np.isfinite(value)) < 0.2, (kind, checked)
+
+
+def test_shared_parameters_collect_every_game(x64):
+    games = random_games(7, 50, 4, "equal_limits")
+
+    def total(rate):
+        curves = power_law(games["alpha"], games["beta"])
+        game = ranking_game(curves, games["rewards"], linear_cost(rate))
+        return jnp.sum(jnp.log1p(tbtjax.stabilizing_threshold(game).delta))
+
+    step = 1e-6
+    expected = (total(1 + step) - total(1 - step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(total)(1.0), expected, rtol=1e-6)
+
+
+def test_closed_form_of_the_sensitivities(x64):
+    """MODEL, sensitivity of Δ*: equal limits, at the binding pair."""
+    alpha, beta, g = np.array([2.0, 0.5]), np.array([0.9, 0.7]), 300.0
+    rewards = np.array([g, 0.0])
+
+    def delta(alpha, beta, rewards):
+        return threshold_of((alpha, beta, 0.0, 1.0, rewards, 1.0)).delta
+
+    y = 1 + delta(alpha, beta, rewards)
+    x, rho = y + g, beta[1] / beta[0]
+    f = x / (rho * y) - 1
+    in_alpha, in_beta, in_rewards = jax.grad(delta, (0, 1, 2))(alpha, beta, rewards)
+    np.testing.assert_allclose(in_alpha, [-x / (beta[1] * f), x / (beta[1] * f)], rtol=1e-12)
+    expected = [-x * np.log(y) / (beta[1] * f), x * np.log(x) / (beta[1] * f)]
+    np.testing.assert_allclose(in_beta, expected, rtol=1e-12)
+    np.testing.assert_allclose(in_rewards, [1 / f, -1 / f], rtol=1e-12)
+
+
+@pytest.mark.parametrize("limits", [(0.0, 1.0), ([0.1, 0.1, 0.08], [0.95, 0.93, 0.9])])
+def test_hessian_is_finite_and_is_the_difference_of_gradients(limits, x64):
+    beta, rewards = np.array([1.1, 1.0, 0.9]), np.array([120.0, 50.0, 0.0])
+    lower, upper = (np.asarray(x) for x in limits)
+
+    def delta(alpha):
+        return threshold_of((alpha, beta, lower, upper, rewards, 1.0)).delta
+
+    alpha = jnp.array([2.0, 1.0, 0.0])
+    hessian = jax.hessian(delta)(alpha)
+    assert np.all(np.isfinite(hessian))
+    step = 1e-5
+    gradient = jax.jit(jax.grad(delta))
+    for i in range(3):
+        difference = gradient(alpha.at[i].add(step)) - gradient(alpha.at[i].add(-step))
+        np.testing.assert_allclose(hessian[i], difference / (2 * step), rtol=1e-5, atol=1e-5)
+
+
+def test_other_fields_are_differentiable(x64):
+    """`upper`, `settled` and `by_pair` move as their own deciding pairs say."""
+    lower, upper = np.array([0.12, 0.127]), np.array([0.931, 0.842])
+
+    def fields(g):
+        rewards = jnp.stack([g, jnp.zeros_like(g)])
+        arguments = (
+            np.array([-0.19, -2.467]),
+            np.array([0.389, 1.103]),
+            lower,
+            upper,
+            rewards,
+            1.0,
+        )
+        threshold = threshold_of(arguments)
+        return jnp.stack(
+            [threshold.delta, threshold.upper, threshold.settled, threshold.by_pair[0]]
+        )
+
+    step = 1e-5
+    expected = (fields(jnp.float64(10 + step)) - fields(jnp.float64(10 - step))) / (2 * step)
+    np.testing.assert_allclose(jax.jacobian(fields)(jnp.float64(10.0)), expected, rtol=1e-5)
+
+
+def test_overtake_gradients_are_finite_beside_infinities(x64):
+    games = random_games(8, 300, 5, "out_of_reach")
+    parameters = tuple(jnp.asarray(games[name]) for name in PARAMETERS[:4])
+
+    def efforts(parameters):
+        game = ranking_game(power_law(*parameters), games["rewards"], linear_cost(1.0))
+        return just_overtake_effort(game, 3.0)
+
+    effort = np.asarray(efforts(parameters))
+    assert np.isinf(effort).any() and np.isfinite(effort).any()
+    found = jax.grad(lambda p: jnp.sum(jnp.where(jnp.isfinite(efforts(p)), efforts(p), 0)))(
+        parameters
+    )
+    assert all(np.all(np.isfinite(x)) for x in found)
+
+
+def test_absent_models_have_no_gradient(x64):
+    games = random_games(9, 20, 5, "equal_limits")
+    present = np.ones((20, 5), bool)
+    present[:, 2] = False
+
+    def total(alpha):
+        game = ranking_game(
+            power_law(alpha, games["beta"]),
+            games["rewards"],
+            linear_cost(games["cost_rate"]),
+            present,
+        )
+        delta = tbtjax.stabilizing_threshold(game).delta
+        return jnp.sum(jnp.where(jnp.isfinite(delta), jnp.log1p(delta), 0))
+
+    found = jax.grad(total)(jnp.asarray(games["alpha"]).at[:, 2].set(jnp.nan))
+    assert np.all(np.asarray(found)[:, 2] == 0)
+    assert np.all(np.isfinite(found))
+    assert np.any(np.asarray(found) != 0)

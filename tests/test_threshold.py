@@ -1,0 +1,417 @@
+"""Δ* against independent calculations, on every class of game."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from random_games import DIFFERENT_LIMIT_KINDS, EQUAL_LIMIT_KINDS, KINDS, random_games
+
+import tbtjax
+from tbtjax import Status, linear_cost, power_law, ranking_game, stabilizing_threshold
+
+
+def as_game(games, present=None):
+    curves = power_law(games["alpha"], games["beta"], games["lower"], games["upper"])
+    return ranking_game(curves, games["rewards"], linear_cost(games["cost_rate"]), present)
+
+
+def as_answer(threshold):
+    names = np.vectorize(lambda status: Status(int(status)).name, otypes=["U16"])
+    fields = jax.tree.map(np.asarray, threshold)
+    return {
+        "delta": fields.delta,
+        "upper": fields.upper,
+        "settled": fields.settled,
+        "by_pair": fields.by_pair,
+        "status": names(fields.status),
+        "weak": fields.pair,
+        "rival": fields.rival,
+    }
+
+
+def assert_right(kind, seed, count, num_models, deviations):
+    """No game differs from the reference by more than 1e-9, or 4 ulps of its inputs make."""
+    games = random_games(seed, count, num_models, kind)
+    with jax.enable_x64(True):
+        answer = as_answer(stabilizing_threshold(as_game(games), deviations))
+    assert oracles.disagreements(games, answer, deviations) == []
+
+
+@pytest.mark.parametrize("deviations", ["all", "adjacent"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_class_agrees_with_the_reference(kind, deviations):
+    assert_right(kind, 21, 1_000, 5, deviations)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_models(kind):
+    assert_right(kind, 22, 1_000, 2, "all")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deviations", ["all", "adjacent"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_million_games_agree_with_the_reference(kind, deviations):
+    for seed, num_models, count in ((31, 2, 10_000), (32, 5, 20_000), (33, 20, 1_000)):
+        assert_right(kind, seed, count, num_models, deviations)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_high_precision(kind):
+    """Within 1e-12 of 60-digit roots, or of what 4 ulps of the inputs make."""
+    games = random_games(41, 1_000, 5, kind)
+    with jax.enable_x64(True):
+        answer = as_answer(stabilizing_threshold(as_game(games)))
+    for i in range(60):
+        inner, outer = oracles.threshold_bounds(oracles.single_game(games, i))
+        if inner.status == outer.status:
+            assert answer["status"][i] == inner.status
+        for name in ("delta", "settled"):
+            if not np.isfinite(getattr(inner, name)):
+                continue
+            y = np.log1p(answer[name][i])
+            slack = 1e-12 * (1 + getattr(inner, name))
+            low, high = getattr(outer, name), getattr(inner, name)
+            # `settled` of sets with a different number of stretches cannot be compared so.
+            if name == "delta" or len(inner.stretches) == len(outer.stretches):
+                assert low - slack <= y <= high + slack, (kind, i, name)
+
+
+# Largest error in y over 1 + y on 4,000 games a kind, n = 5: 7.2e-7 with equal limits (1.2e-6 for
+# `upper`), 1.5e-4 with different limits, which cancel where models saturate near a common limit.
+FLOAT32_BOUND = {True: 4e-6, False: 6e-4}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_is_within_its_stated_bound(kind):
+    games = random_games(51, 1_000, 5, kind, np.float32)
+    threshold = stabilizing_threshold(as_game(games))
+    assert threshold.delta.dtype == jnp.float32
+    answer = as_answer(threshold)
+    largest = float(np.finfo(np.float32).max)
+    reference = oracles.reference_thresholds(games, largest=largest)
+    same = answer["status"] == reference["status"]
+    assert np.mean(~same) <= 2e-3  # a margin below float32's rounding can go either way
+    bound = FLOAT32_BOUND[kind in EQUAL_LIMIT_KINDS]
+    for name in ("delta", "upper", "settled"):
+        y, expected = np.log1p(answer[name].astype(np.float64)), reference[name]
+        finite = same & np.isfinite(y) & np.isfinite(expected)
+        y, expected = y[finite], expected[finite]
+        assert np.all(np.abs(y - expected) <= bound * (1 + expected)), name
+
+
+def one(alpha, beta, rewards, lower=0.0, upper=1.0, cost=1.0, deviations="all"):
+    with jax.enable_x64(True):
+        arrays = [np.asarray(x, np.float64) for x in (alpha, beta, lower, upper)]
+        game = ranking_game(power_law(*arrays), rewards, linear_cost(cost))
+        return stabilizing_threshold(game, deviations)
+
+
+def test_published_pair():
+    d = np.log(19.0)
+    inverse_rho = np.log((384_668 + 3_001) / 19) / np.log(3_001)
+    threshold = one([d, 0.0], [inverse_rho, 1.0], [100.0, 0.0])
+    np.testing.assert_allclose(threshold.delta, 2.9398, atol=5e-5)
+    assert threshold.status_names() == "FOUND"
+    assert (int(threshold.pair), int(threshold.rival)) == (1, 0)
+
+
+def test_weak_model_that_learns_faster_is_stable_on_an_interval():
+    """MODEL: ρ > 1; the ray of misordered levels after the swap does not count."""
+    threshold = one([np.log(20.0), 0.0], [0.8, 1.0], [1000.0, 0.0])
+    assert threshold.status == Status.INTERVAL
+    np.testing.assert_allclose(threshold.delta, 159.07, atol=5e-3)
+    np.testing.assert_allclose(threshold.upper, 3.195e6, rtol=2e-4)
+    assert threshold.settled == np.inf
+
+
+def test_an_interval_and_then_a_ray():
+    """MODEL: different limits, with C1 and C2 everywhere."""
+    threshold = one([-0.19, -2.467], [0.389, 1.103], [10.0, 0.0], [0.12, 0.127], [0.931, 0.842])
+    assert threshold.status == Status.INTERVAL
+    np.testing.assert_allclose(
+        [threshold.delta, threshold.upper, threshold.settled], [0.680, 53.87, 152.2], rtol=5e-4
+    )
+
+
+def test_rule_of_thumb_is_not_safe_with_different_limits():
+    arguments = (
+        [-0.96125, -0.71128],
+        [0.53015, 0.52594],
+        [140.0, 0.0],
+        [0.27714, 0.10287],
+        0.99378,
+    )
+    threshold = one(*arguments)
+    np.testing.assert_allclose(threshold.delta, 7472.8, atol=0.05)
+    with jax.enable_x64(True):
+        game = ranking_game(
+            power_law(*(np.asarray(x) for x in (*arguments[:2], *arguments[3:]))),
+            arguments[2],
+            linear_cost(1.0),
+        )
+        np.testing.assert_allclose(tbtjax.rule_of_thumb(game).delta[0], 126.7, atol=0.05)
+
+
+def test_all_deviations_need_more_than_adjacent_ones():
+    arguments = (
+        [0.21, -0.19, -2.467],
+        [0.389, 0.389, 1.103],
+        [41.0, 15.0, 0.0],
+        [0.12, 0.12, 0.127],
+        [0.931, 0.931, 0.842],
+    )
+    adjacent, exact = one(*arguments, deviations="adjacent"), one(*arguments)
+    assert adjacent.delta < 14 < exact.delta
+    assert (int(exact.pair), int(exact.rival)) == (2, 0)
+
+
+def test_unequal_costs_make_the_jump_over_ranks_pay():
+    cost = np.array([1.0, 1.0, 0.1])
+    adjacent = one([2.0, 1.0, 0.9], 1.0, [1.0, 0.0, 0.0], cost=cost, deviations="adjacent")
+    exact = one([2.0, 1.0, 0.9], 1.0, [1.0, 0.0, 0.0], cost=cost)
+    assert adjacent.status == Status.STABLE_AT_ZERO
+    assert exact.delta > 0
+
+
+def test_capability_ties_with_a_gap_never_stabilize():
+    threshold = one([1.0, 1.0], [0.5, 0.5], [1.0, 0.0])
+    assert threshold.status == Status.NOWHERE
+    assert threshold.delta == np.inf
+    assert (int(threshold.pair), int(threshold.rival)) == (-1, -1)
+
+
+def test_free_effort_never_stabilizes_within_reach():
+    assert one([1.0, 0.0], [0.5, 0.5], [1.0, 0.0], cost=0.0).status == Status.NOWHERE
+
+
+def test_rival_out_of_reach_needs_no_level():
+    threshold = one([1.0, 0.0], [0.5, 0.5], [1e6, 0.0], 0.0, [0.9, 0.6])
+    assert threshold.status == Status.STABLE_AT_ZERO
+
+
+@pytest.mark.parametrize(
+    ("kind", "deviations"), [("fast_weak", "all"), ("different_limits", "adjacent")]
+)
+def test_absent_models_change_nothing(kind, deviations):
+    """A game with absent models, whatever their parameters, is the game of the others."""
+    games = random_games(61, 40, 6, kind)
+    rng = np.random.default_rng(62)
+    present = np.argsort(rng.random((40, 6)), axis=1) < 3
+    present[0], present[1] = False, True
+    with jax.enable_x64(True):
+        check_absent_models(games, present, deviations)
+
+
+def check_absent_models(games, present, deviations):
+    padded = {
+        name: np.array(np.broadcast_to(x, (40, 6)) if x.ndim > 1 else x)
+        for name, x in games.items()
+    }
+    for name in ("alpha", "beta"):
+        padded[name][~present] = np.nan
+    masked = stabilizing_threshold(as_game(padded, present), deviations)
+    for i in range(40):
+        chosen = np.flatnonzero(present[i])
+        m = len(chosen)
+        alone = {
+            name: x if x.ndim == 0 else (x[i] if x.shape[-1] == 1 else x[i, chosen])
+            for name, x in games.items()
+        }
+        alone["rewards"] = games["rewards"][i, :m]
+        if m == 0:
+            assert masked.status[i] == Status.STABLE_AT_ZERO
+            continue
+        expected = stabilizing_threshold(as_game(alone), deviations)
+        assert masked.status[i] == expected.status
+        for name in ("delta", "upper", "settled"):
+            got, wanted = (np.log1p(float(getattr(x, name))) for x in (masked[i], expected))
+            np.testing.assert_allclose(got, wanted, rtol=1e-11, atol=1e-13)
+        if expected.pair >= 0:
+            assert masked.pair[i] == chosen[int(expected.pair)]
+            assert masked.rival[i] == chosen[int(expected.rival)]
+        later = [j - 1 for j in chosen[1:]]
+        np.testing.assert_allclose(
+            np.log1p(masked.by_pair[i][jnp.array(later, int)]),
+            np.log1p(expected.by_pair),
+            rtol=1e-11,
+            atol=1e-13,
+        )
+        others = np.setdiff1d(np.arange(5), later)
+        assert np.all(np.asarray(masked.by_pair[i])[others] == 0)
+
+
+BAD_GAMES = {
+    "nan": {"alpha": np.nan},
+    "infinite": {"beta": np.inf},
+    "rising rewards": {"rewards": [0.0, 1.0, 2.0, 3.0]},
+    "negative cost": {"cost_rate": -1.0},
+    "empty range": {"upper": -1.0},
+}
+
+
+@pytest.mark.parametrize("kind", ["equal_limits", "different_limits"])
+@pytest.mark.parametrize("bad", BAD_GAMES)
+def test_a_bad_game_leaves_its_neighbours_bits_alone(bad, kind, x64):
+    games = random_games(71, 300, 4, kind)
+    shapes = {"alpha": (300, 4), "beta": (300, 4), "rewards": (300, 4)}
+    shapes |= dict.fromkeys(
+        ("cost_rate", "lower", "upper"), (300, 1 if kind == "equal_limits" else 4)
+    )
+    games = {name: np.array(np.broadcast_to(x, shapes[name])) for name, x in games.items()}
+    before = stabilizing_threshold(as_game(games))
+    for name, value in BAD_GAMES[bad].items():
+        games[name][7] = value
+    after = stabilizing_threshold(as_game(games))
+    assert after.status[7] == Status.INVALID
+    assert np.isnan(after.delta[7]) and np.isnan(after.upper[7]) and np.isnan(after.settled[7])
+    assert after.pair[7] == -1
+    others = np.arange(300) != 7
+    for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        np.testing.assert_array_equal(np.asarray(x)[others], np.asarray(y)[others])
+    with pytest.raises(ValueError, match=r"1 of 300 games have status INVALID .* index \(7,\)"):
+        after.raise_if_failed()
+    before.raise_if_failed()
+
+
+@pytest.mark.parametrize("kind", ["fast_weak", "interval_then_ray"])
+def test_jit_vmap_and_a_loop_agree(kind, x64):
+    games = random_games(81, 12, 4, kind)
+    batched = stabilizing_threshold(as_game(games))
+
+    def solve(alpha, beta, lower, upper, rewards, rate):
+        curves = power_law(alpha, beta, lower, upper)
+        return stabilizing_threshold(ranking_game(curves, rewards, linear_cost(rate)))
+
+    names = ("alpha", "beta", "lower", "upper", "rewards", "cost_rate")
+    axes = tuple(0 if games[name].ndim > 1 else None for name in names)
+    arguments = [jnp.asarray(games[name]) for name in names]
+    mapped = jax.jit(jax.vmap(solve, axes))(*arguments)
+    looped = [
+        solve(*(x if axis is None else x[i] for x, axis in zip(arguments, axes, strict=True)))
+        for i in range(12)
+    ]
+    looped = jax.tree.map(lambda *x: jnp.stack(x), *looped)
+    for other in (mapped, looped):
+        np.testing.assert_array_equal(batched.status, other.status)
+        np.testing.assert_array_equal(batched.pair, other.pair)
+        for name in ("delta", "upper", "settled", "by_pair"):
+            np.testing.assert_allclose(
+                getattr(other, name), getattr(batched, name), rtol=1e-11, atol=1e-13
+            )
+
+
+def test_one_compilation_serves_all_calls_of_a_shape():
+    traces = []
+
+    @jax.jit
+    def solve(alpha):
+        traces.append(alpha.shape)
+        return stabilizing_threshold(ranking_game(power_law(alpha, 1.0), [5, 0], linear_cost(1.0)))
+
+    for shift in range(3):
+        solve(jnp.array([[1.0, 0.0], [2.0, 0.0]]) + shift)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("limits", [(0.0, 1.0), ([0.0], [1.0])])
+@pytest.mark.parametrize("n", [0, 1])
+def test_one_model_or_none_is_stable_at_zero(n, limits, dtype):
+    curves = power_law(np.zeros((3, n), dtype), np.ones((3, n), dtype), *limits)
+    threshold = stabilizing_threshold(ranking_game(curves, np.zeros(n, dtype), linear_cost(1.0)))
+    assert threshold.status.tolist() == [Status.STABLE_AT_ZERO] * 3
+    assert threshold.delta.tolist() == [0.0] * 3
+    assert threshold.by_pair.shape == (3, max(n - 1, 0))
+
+
+def test_no_games_at_all(dtype):
+    curves = power_law(np.zeros((0, 3), dtype), 1.0)
+    threshold = stabilizing_threshold(ranking_game(curves, [2, 1, 0], linear_cost(1.0)))
+    assert threshold.delta.shape == (0,)
+    assert threshold.by_pair.shape == (0, 2)
+    assert threshold.delta.dtype == dtype
+    assert threshold.status_names() == []
+
+
+def test_games_axes_broadcast_against_each_other(x64):
+    """A grid of rewards against a batch of curves, with a value per game on a trailing 1."""
+    games = random_games(91, 3, 4, "equal_limits")
+    scale = np.array([1.0, 10.0, 100.0, 1000.0])[:, None, None]
+    curves = power_law(games["alpha"], games["beta"])
+    grid = stabilizing_threshold(
+        ranking_game(curves, games["rewards"] * scale, linear_cost(games["cost_rate"]))
+    )
+    assert grid.delta.shape == (4, 3)
+    for i in range(4):
+        row = {**games, "rewards": games["rewards"] * scale[i]}
+        alone = stabilizing_threshold(as_game(row))
+        np.testing.assert_allclose(grid.delta[i], alone.delta, rtol=1e-12)
+
+
+def test_scan_and_exact_road_agree_where_stretches_are_wide(dtype):
+    """Curves of a user's own take the scan; power laws in disguise must give the same."""
+    games = random_games(101, 200, 4, "monotone_different_limits", dtype)
+    exact = stabilizing_threshold(as_game(games))
+    curves = Disguised(*(jnp.asarray(games[name]) for name in ("alpha", "beta", "lower", "upper")))
+    scanned = stabilizing_threshold(
+        ranking_game(curves, games["rewards"], linear_cost(games["cost_rate"]))
+    )
+    # Compared by scores, saturated models lose digits that logits keep: ordinary games only.
+    ordinary = np.asarray(exact.delta) < 1e3
+    assert ordinary.sum() > 50
+    np.testing.assert_array_equal(scanned.status[ordinary], exact.status[ordinary])
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(
+        np.log1p(scanned.delta[ordinary]), np.log1p(exact.delta[ordinary]), atol=3e4 * eps
+    )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Disguised:
+    alpha: jax.Array
+    beta: jax.Array
+    lower: jax.Array
+    upper: jax.Array
+
+    def score(self, effort):
+        logit = self.alpha + self.beta * jnp.log1p(effort)
+        return self.lower + (self.upper - self.lower) * jax.nn.sigmoid(logit)
+
+    def effort_to_reach(self, score):
+        inside = (score > self.lower) & (score < self.upper)
+        odds = jnp.where(inside, score - self.lower, 1) / jnp.where(inside, self.upper - score, 1)
+        effort = jnp.expm1((jnp.log(odds) - self.alpha) / self.beta)
+        return jnp.where(score >= self.upper, jnp.inf, jnp.where(inside, jnp.maximum(effort, 0), 0))
+
+    def limit(self):
+        return self.upper
+
+
+def test_more_scan_levels_find_a_short_interruption():
+    """A dip of a measured curve is missed by a coarse scan and found by a finer one."""
+    efforts = np.array([0.0, 100.0, 101.0, 102.0, 1000.0])
+    scores = np.array([[0.5, 0.8, 0.5, 0.8, 0.8], [0.4, 0.6, 0.6, 0.6, 0.6]])
+    game = ranking_game(tbtjax.tabulated(efforts, scores), [1.0, 0.0], linear_cost(1.0))
+    coarse = stabilizing_threshold(game, scan_levels=16)
+    fine = stabilizing_threshold(game, scan_levels=8192)
+    assert coarse.upper == np.inf
+    assert 100 < fine.upper < 101
+    assert 101 < fine.settled < 102
+
+
+def test_arguments_are_checked():
+    game = ranking_game(power_law([1.0, 0.0], 1.0), [1, 0], linear_cost(1.0))
+    with pytest.raises(ValueError, match='deviations must be "all" or "adjacent"; got \'some\''):
+        stabilizing_threshold(game, "some")
+    with pytest.raises(TypeError, match="game must be a RankingGame"):
+        stabilizing_threshold(game.curves)
+    with pytest.raises(ValueError, match="scan_levels must be an integer of 2 or more; got 1"):
+        stabilizing_threshold(game, scan_levels=1)
+
+
+def test_kinds_are_split_by_their_limits():
+    assert set(KINDS) == set(EQUAL_LIMIT_KINDS) | set(DIFFERENT_LIMIT_KINDS)
