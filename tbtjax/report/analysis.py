@@ -497,7 +497,8 @@ def _warnings(analysis: Analysis) -> list[str]:
     if falling:
         found.append(
             f"{_listed(falling)} {'does' if len(falling) == 1 else 'do'} not rise with training "
-            "(beta <= 0): no training passes a model above"
+            "(beta <= 0), so that no training passes a model above: stable then says only that "
+            "nobody gains by effort where nobody exerts any"
         )
     found += _contradictions(models)
     levels = np.concatenate([thresholds.delta, thresholds.upper])
