@@ -54,7 +54,7 @@ def _pick(x: jax.Array, index: jax.Array) -> jax.Array:
 def _pick_jvp(primals, tangents):
     x, index = primals
     moved = tangents[0][..., None, :]
-    chosen = jnp.arange(x.shape[-1]) == index[..., None]
+    chosen = jnp.arange(x.shape[-1], dtype=index.dtype) == index[..., None]
     # A sum over a mask: its transpose spreads by the same mask, where a gather's would scatter.
     return _pick(x, index), jnp.sum(jnp.where(chosen, moved, 0), axis=-1)
 
