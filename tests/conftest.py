@@ -1,0 +1,25 @@
+"""Fixtures that every test may use: dtypes, 64-bit mode and strict promotion."""
+
+import jax
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion():
+    """No dtype is left to chance: mixing two strong dtypes is an error."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def x64():
+    """JAX's 64-bit mode."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request, x64):
+    """Each floating dtype, both in 64-bit mode: float32 must stay what it is there."""
+    return np.dtype(request.param)
