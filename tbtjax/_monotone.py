@@ -93,7 +93,10 @@ def monotone_level(
     """Δ* of a chunk's games whose stable levels are shown to be a ray.
 
     Args:
-      alpha, beta, lower, upper: `[games, n]`, n ≥ 2.
+      alpha: `[games, n]`, n ≥ 2.
+      beta: `[games, n]`.
+      lower: `[games, n]`.
+      upper: `[games, n]`.
       budget_of: takes a (traced) number of ranks j to `[games, n]`: what passing the model j
         places above is worth to each model, in steps; anything where there is none.
       most_ranks: pairs up to so many places apart are checked: 1 for adjacent deviations, n − 1
