@@ -14,6 +14,13 @@ from tbtjax.curves import power_law, tabulated
 from tbtjax.effort import baseline_scores, just_overtake_effort, overtake_effort
 from tbtjax.equilibrium import is_zero_effort_pne
 from tbtjax.game import RankingGame, ranking_game, validate
+from tbtjax.response import (
+    BestResponse,
+    best_response,
+    developer_utility,
+    deviation_gain,
+    is_epsilon_pne,
+)
 from tbtjax.rewards import equal_gaps, geometric_rewards, reward_gaps, top_k, winner_take_all
 from tbtjax.threshold import (
     RuleOfThumb,
@@ -24,14 +31,19 @@ from tbtjax.threshold import (
 )
 
 __all__ = [
+    "BestResponse",
     "RankingGame",
     "RuleOfThumb",
     "StabilizingThreshold",
     "Status",
     "__version__",
     "baseline_scores",
+    "best_response",
+    "developer_utility",
+    "deviation_gain",
     "equal_gaps",
     "geometric_rewards",
+    "is_epsilon_pne",
     "is_zero_effort_pne",
     "just_overtake_effort",
     "linear_cost",

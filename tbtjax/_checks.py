@@ -46,9 +46,14 @@ def common_dtype(arrays: list[jax.Array]) -> Any:
 
 
 def as_floating(**arguments: Any) -> list[jax.Array]:
-    """The arguments, in order, as arrays of their one common floating dtype."""
+    """The arguments, in order, as arrays of their one common floating dtype.
+
+    Python numbers alone stay weakly typed: they take on the dtype of what they meet.
+    """
     arrays = [as_array(name, value) for name, value in arguments.items()]
     dtype = common_dtype(arrays)
+    if all(x.weak_type for x in arrays):
+        return [x * 1.0 for x in arrays]
     return [x.astype(dtype) for x in arrays]
 
 

@@ -15,9 +15,9 @@ in the rival's odds o = p/q,
 
 so G has at most three monotone pieces, W at most four, and each is searched by halvings.
 
-A weak model that does not rise (β_w ≤ 0) never passes by effort; then M = logit_w(s_k) − α_w − β_w·y
-(the order alone). It is monotone unless both models fall (β_k, β_w < 0), where M′ turns at
-o² = a(1 + b)/(b(1 + a)).
+A weak model that does not rise (β_w ≤ 0) never passes by effort; then
+M = logit_w(s_k) − α_w − β_w·y (the order alone). It is monotone unless both models fall
+(β_k, β_w < 0), where M′ turns at o² = a(1 + b)/(b(1 + a)).
 
 Arrays are `[pairs, games]`, or `[pieces, pairs, games]`.
 """
@@ -81,7 +81,7 @@ def make_limited_pairs(
 
 
 def log_parts(pairs: LimitedPairs, y: jax.Array) -> tuple[jax.Array, ...]:
-    """log p, log q, log(p + a) and log(q + b); −inf where a sum is not positive."""
+    """Logarithms: log p, log q, log(p + a) and log(q + b); −inf where a sum is not positive."""
     z = pairs.alpha_rival + pairs.beta_rival * y
     tail = jnp.exp(-jnp.abs(z))
     small = tail / (1 + tail)

@@ -264,6 +264,8 @@ def _power_law_effort(
         rival_y = y if rival_effort is None else jnp.log1p(rival_effort)
         ahead = rival_logit(curves, rivals, rival_y) - (curves.alpha + curves.beta * y)
     reachable = rises & (ahead < jnp.inf)
+    # Nor is an effort reachable that is no number of the dtype.
+    reachable &= ahead < beta * (jnp.log(jnp.finfo(beta.dtype).max) - y)
     distance = jnp.where(reachable & (ahead > 0), ahead, 0) / beta
     effort = (1 + level) * jnp.expm1(distance)
     # Passing needs more than a tie, so a curve that does not rise never passes an equal.

@@ -86,7 +86,8 @@ def equal_gaps(n: int) -> jax.Array:
       [2.0, 1.0, 0.0]
     """
     _check_count("n", n, 0)
-    return jnp.arange(n - 1, -1, -1) * 1.0
+    # Weakly typed: sums of Python's 1.0.
+    return jnp.flip(jnp.cumsum(jnp.full(n, 1.0))) - 1.0
 
 
 def geometric_rewards(n: int, ratio: Any) -> jax.Array:

@@ -1,15 +1,8 @@
-"""Fixtures that every test may use: dtypes, 64-bit mode and strict promotion."""
+"""Fixtures that every test may use: dtypes and 64-bit mode."""
 
 import jax
 import numpy as np
 import pytest
-
-
-@pytest.fixture(autouse=True)
-def strict_promotion():
-    """No dtype is left to chance: mixing two strong dtypes is an error."""
-    with jax.numpy_dtype_promotion("strict"):
-        yield
 
 
 @pytest.fixture
