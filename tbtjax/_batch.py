@@ -61,7 +61,10 @@ def _explicit_shardings(tree: Any) -> tuple[Any, list[PartitionSpec]]:
     mesh, specs = None, []
     for leaf in jax.tree.leaves(tree):
         sharding = jax.typeof(leaf).sharding
-        spec = tuple(sharding.spec) if sharding is not None else ()
+        if sharding is None:
+            specs.append(PartitionSpec())
+            continue
+        spec = tuple(sharding.spec)
         specs.append(PartitionSpec(*spec))
         if any(name is not None for name in spec) and any(
             kind == AxisType.Explicit for kind in sharding.mesh.axis_types
@@ -231,8 +234,8 @@ def _is_mode_global() -> bool:
     alone (`with jax.enable_x64(True)`) would be lost there.
     """
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        elsewhere = pool.submit(lambda: jax.config.jax_enable_x64).result()
-    return elsewhere == jax.config.jax_enable_x64
+        elsewhere = pool.submit(jnp.result_type, float).result()
+    return elsewhere == jnp.result_type(float)
 
 
 def _run_chunks(solve: Callable[..., Any], parts: Any, games: int, chunk: int) -> Any:

@@ -225,13 +225,31 @@ def _status(valid, converged, first, last) -> jax.Array:
     return jnp.where(valid, status, Status.INVALID).astype(jnp.int32)
 
 
+def _levels(first, last, settled, deciding, status) -> _Levels:
+    """The levels with their deciding (weak model, rival), in the same order."""
+    (first_pair, first_rival), (last_pair, last_rival), (settled_pair, settled_rival) = deciding
+    return _Levels(
+        first=first,
+        last=last,
+        settled=settled,
+        first_pair=first_pair,
+        first_rival=first_rival,
+        last_pair=last_pair,
+        last_rival=last_rival,
+        settled_pair=settled_pair,
+        settled_rival=settled_rival,
+        status=status,
+    )
+
+
 def _undecided(game: RankingGame) -> _Levels:
     """Games in which nobody has a rival: stable at zero."""
     size = _size(game)
     nobody = jnp.full(size, -1, jnp.int32)
     zero, inf = jnp.zeros(size, game.dtype), jnp.full(size, jnp.inf, game.dtype)
     valid = jnp.broadcast_to(is_valid(game), (size,))
-    return _Levels(zero, inf, zero, *(nobody,) * 6, _status(valid, True, zero, inf))
+    status = _status(valid, True, zero, inf)
+    return _Levels(zero, inf, zero, nobody, nobody, nobody, nobody, nobody, nobody, status)
 
 
 def _budgets(game: RankingGame, rivals: Rivals) -> jax.Array:
@@ -382,15 +400,8 @@ def _all_levels(game: RankingGame, deviations: Deviations) -> _Levels:
             _different_limit_pairs(game, rows)
         )
         converged = True
-    return _Levels(
-        first,
-        last,
-        settled,
-        *rows.models(first_pair),
-        *rows.models(last_pair),
-        *rows.models(settled_pair),
-        _status(valid, converged, first, last),
-    )
+    deciding = [rows.models(pair) for pair in (first_pair, last_pair, settled_pair)]
+    return _levels(first, last, settled, deciding, _status(valid, converged, first, last))
 
 
 def _power_law_by_pair(game: RankingGame) -> tuple[jax.Array, jax.Array]:
@@ -400,12 +411,18 @@ def _power_law_by_pair(game: RankingGame) -> tuple[jax.Array, jax.Array]:
     if n < 2:
         return jnp.zeros((size, 0), game.dtype), jnp.zeros((size, 0), int)
     rows = _pair_rows(game, "adjacent")
+
+    def alone(x):
+        """Each pair as a game of its own."""
+        return x.reshape(1, -1)
+
     if game.curves.has_equal_limits:
-        pairs, solve = _equal_limit_pairs(game, rows), _intervals.stable_interval
+        pairs = _intervals.Pairs(*map(alone, _equal_limit_pairs(game, rows)))
+        first = _intervals.stable_interval(pairs).first
     else:
-        pairs, solve = _different_limit_pairs(game, rows), _pieces.stable_stretch
-    alone = type(pairs)(*(x.reshape(1, -1) for x in pairs))
-    first = solve(alone).first.reshape(rows.free.shape).T
+        limited = _pieces.LimitedPairs(*map(alone, _different_limit_pairs(game, rows)))
+        first = _pieces.stable_stretch(limited).first
+    first = first.reshape(rows.free.shape).T
     rival = jnp.broadcast_to(next_stronger(game).index[0], (size, n))
     return first[:, first.shape[1] - (n - 1) :], rival[:, 1:]
 
@@ -442,13 +459,9 @@ def _scanned(game: RankingGame, deviations: Deviations, scan_levels: int) -> _Le
         rival = jnp.take_along_axis(rival, which[:, None], axis=-1)[:, 0]
         return tuple(jnp.where(some, x, -1).astype(jnp.int32) for x in (which % n, rival))
 
-    return _Levels(
-        *found,
-        *deciding(found.first, -1),
-        *deciding(found.last, 1),
-        *deciding(found.settled, -1),
-        _status(valid, True, found.first, found.last),
-    )
+    first, last, settled = found
+    sides = [deciding(first, -1), deciding(last, 1), deciding(settled, -1)]
+    return _levels(first, last, settled, sides, _status(valid, True, first, last))
 
 
 def _scanned_by_pair(game: RankingGame, scan_levels: int) -> tuple[jax.Array, jax.Array]:
