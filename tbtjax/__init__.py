@@ -9,8 +9,11 @@ Post-Training" (arXiv 2603.08371).
 """
 
 from tbtjax._version import __version__
+from tbtjax.assumptions import AssumptionReport, check_assumptions
 from tbtjax.costs import linear_cost, piecewise_linear_cost, power_cost, quadratic_cost
 from tbtjax.curves import power_law, tabulated
+from tbtjax.designer import OptimalTbt, designer_utility, optimal_tbt
+from tbtjax.dynamics import best_response_dynamics
 from tbtjax.effort import baseline_scores, just_overtake_effort, overtake_effort
 from tbtjax.equilibrium import is_zero_effort_pne
 from tbtjax.game import RankingGame, ranking_game, validate
@@ -31,7 +34,9 @@ from tbtjax.threshold import (
 )
 
 __all__ = [
+    "AssumptionReport",
     "BestResponse",
+    "OptimalTbt",
     "RankingGame",
     "RuleOfThumb",
     "StabilizingThreshold",
@@ -39,6 +44,9 @@ __all__ = [
     "__version__",
     "baseline_scores",
     "best_response",
+    "best_response_dynamics",
+    "check_assumptions",
+    "designer_utility",
     "developer_utility",
     "deviation_gain",
     "equal_gaps",
@@ -47,6 +55,7 @@ __all__ = [
     "is_zero_effort_pne",
     "just_overtake_effort",
     "linear_cost",
+    "optimal_tbt",
     "overtake_effort",
     "piecewise_linear_cost",
     "power_cost",

@@ -1,0 +1,493 @@
+"""Which of the paper's assumptions a game breaks: by whom, where, and by how much.
+
+    >>> from tbtjax import check_assumptions, linear_cost, power_law, ranking_game
+    >>> game = ranking_game(power_law([1.0, 0.0], [0.8, 0.9]), [1.0, 0.0], linear_cost(0.1))
+    >>> report = check_assumptions(game, 1e6)
+    >>> bool(report.c1.holds), bool(report.c2_holds), bool(report.c3.holds)
+    (False, True, False)
+
+The weaker model learns faster here and gets ahead after (e^10 − 1) steps.
+
+Source: Chen, Zhang, Hardt (arXiv 2603.08371), Assumption 4.1, C1–C3. The exact criteria are ours.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tbtjax._audit import (
+    GRID_EFFORTS,
+    CostFindings,
+    CurveFindings,
+    Finding,
+    cost_findings,
+    cost_is_exact,
+    curve_findings,
+    effort_grid,
+    grid_resolution,
+    looks,
+)
+from tbtjax._audit_pairs import PairFindings, pair_findings
+from tbtjax._batch import map_games
+from tbtjax._checks import as_level
+from tbtjax._records import Record, align
+from tbtjax._rivals import stronger_rivals
+from tbtjax.costs import LinearCost
+from tbtjax.curves import PowerLaw, Tabulated
+from tbtjax.game import RankingGame, is_valid, models_present
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ModelCheck(Record):
+    """One condition, checked for each model.
+
+    Attributes:
+      holds: `[...]` bool: whether no present model breaks it; False for an invalid game.
+      fails: `[..., n]` bool: which models break it.
+      amount: `[..., n]` by how much; 0 where it holds.
+      start: `[..., n]` the effort from which on, in training steps; NaN where it holds.
+      end: `[..., n]` the effort up to which.
+      resolution: `[...]` 0 where the verdict is exact; else the largest step, in log(1 + effort),
+        of the grid on which it rests: what happens between two neighbours can be missed.
+
+    Amounts and places are NaN for an invalid game.
+    """
+
+    event_ndims: ClassVar[dict[str, int]] = {"holds": 0, "resolution": 0}
+
+    holds: jax.Array
+    fails: jax.Array
+    amount: jax.Array
+    start: jax.Array
+    end: jax.Array
+    resolution: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PairCheck(Record):
+    """One condition, checked for each pair of models; fields as in `ModelCheck`.
+
+    Attributes:
+      holds: `[...]` bool.
+      fails: `[..., n, n]` bool; entry (r, k) is the weaker model r against the stronger k. Other
+        entries are False.
+      amount: `[..., n, n]`.
+      start: `[..., n, n]` an effort in training steps, or a score.
+      end: `[..., n, n]` the same.
+      resolution: `[...]`.
+    """
+
+    event_ndims: ClassVar[dict[str, int]] = {
+        "holds": 0,
+        "fails": 2,
+        "amount": 2,
+        "start": 2,
+        "end": 2,
+        "resolution": 0,
+    }
+
+    holds: jax.Array
+    fails: jax.Array
+    amount: jax.Array
+    start: jax.Array
+    end: jax.Array
+    resolution: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class AssumptionReport(Record):
+    """Which assumptions hold at efforts from 0 to `max_effort`; see `check_assumptions`.
+
+    Attributes:
+      valid: `[...]` bool: False where a parameter, or `max_effort`, is unusable.
+      max_effort: `[...]` up to which effort was checked, in training steps.
+      cost_zero: 4.1, c(0) = 0. Amount: |c(0)|.
+      cost_positive: 4.1 (ours), c(e) > 0 for e > 0. Amount and end: up to which effort training
+        is free, in steps.
+      cost_convex: 4.1, c is convex. Amount: the largest fall of the marginal cost, in value per
+        step, from its peak at `start` to `end`.
+      cost_common: all models have one cost. Amount: the largest relative difference to the cost of
+        the strongest model present, at that effort.
+      c2_rising: C2, v does not fall. Amount: the largest fall of the score.
+      c2_concave: C2, v is concave. Amount: the largest rise of the marginal score, in score per
+        step, from its least value at `start` to `end`.
+      c2_bounded: C2, v(∞) is finite.
+      c1: the stronger model scores higher at every effort. Amount: by how much the weaker one is
+        ahead, and at which effort; for power laws the largest of some 130 efforts looked at (the
+        verdict does not depend on them).
+      c3: E(r, s) − E(k, s), the effort gap, does not fall as the score s rises. Amount: its largest
+        fall in training steps, +inf where the weaker model gets where the stronger never does;
+        `start` and `end` are the scores between which it falls.
+    """
+
+    event_ndims: ClassVar[dict[str, int]] = {"valid": 0, "max_effort": 0}
+
+    valid: jax.Array
+    max_effort: jax.Array
+    cost_zero: ModelCheck
+    cost_positive: ModelCheck
+    cost_convex: ModelCheck
+    cost_common: ModelCheck
+    c2_rising: ModelCheck
+    c2_concave: ModelCheck
+    c2_bounded: ModelCheck
+    c1: PairCheck
+    c3: PairCheck
+
+    @property
+    def cost_holds(self) -> jax.Array:
+        """`[...]` bool: Assumption 4.1, with one cost for all. c → ∞ follows from the parts."""
+        return (
+            self.cost_zero.holds
+            & self.cost_positive.holds
+            & self.cost_convex.holds
+            & self.cost_common.holds
+        )
+
+    @property
+    def c2_holds(self) -> jax.Array:
+        """`[...]` bool: C2."""
+        return self.c2_rising.holds & self.c2_concave.holds & self.c2_bounded.holds
+
+    @property
+    def holds(self) -> jax.Array:
+        """`[...]` bool: everything that the paper assumes."""
+        return self.cost_holds & self.c1.holds & self.c2_holds & self.c3.holds
+
+    def describe(self, names: Sequence[str] | None = None) -> str:
+        """The findings on one game in words, a line for each; for use outside jit.
+
+        Args:
+          names: the models' names, strongest first; "model 0", "model 1", … if None.
+
+        Returns:
+          Lines joined by newlines.
+
+        Raises:
+          ValueError: this is a batch of games, or `names` has another length than the models.
+
+        Example:
+          >>> from tbtjax import linear_cost, power_law, ranking_game
+          >>> game = ranking_game(power_law([1.0, 0.0], [0.5, 0.9]), [1, 0], linear_cost(0.1))
+          >>> print(check_assumptions(game, 100.0).describe(["A", "B"]).splitlines()[1])
+          C1, stronger models score higher: fails: B is ahead of A by up to 0.0519 (at 100 steps).
+        """
+        return _describe(self, names)
+
+
+def check_assumptions(game: RankingGame, max_effort: Any) -> AssumptionReport:
+    """Checks the paper's assumptions at efforts from 0 to `max_effort`.
+
+    - 4.1: c(0) = 0, c convex and (ours) c(e) > 0 for e > 0; then c → ∞. One cost for all models.
+    - C1: v increases in capability at every effort. Equal limits: α_k + β_k·y > α_r + β_r·y at both
+      ends of y = log(1 + e), so without end α_k > α_r and β_k ≥ β_r.
+    - C2: v does not fall, is concave and saturates. Power law: β ≥ 0, and β ≤ 1 or
+      e^α ≥ (β − 1)/(β + 1).
+    - C3: for k stronger than r, E(r, s) − E(k, s) does not fall at any score s that r reaches.
+      Equal limits, without end: α_k ≥ α_r and β_k ≥ β_r.
+
+    C1 and C3 are checked for all pairs of present models. Exact for power laws, also with
+    different limits (turning points in closed form), for tabulated curves (by their points) and for
+    the costs of this package, of which `cost_common` alone is seen on a grid; on a grid of 256
+    efforts for curves and costs of your own. A violation that rounding of parameters and scores
+    could have made is not reported; nor is a tie of scores, unless it is exact: of power laws with
+    equal limits, or of other curves that still rise.
+
+    Args:
+      game: any batch `[...]` of games.
+      max_effort: largest effort that matters, Δ included, in training steps, ≥ 0; +inf for all.
+        Broadcasts with the games' axes.
+
+    Returns:
+      The report; an invalid game (`validate` names the reason), or a cost or curve of your own that
+      gives NaN, has `valid` False, nothing holds for it and its amounts are NaN. Absent models
+      break nothing.
+
+    Raises:
+      TypeError: `game` is not a `RankingGame`.
+      ValueError: `max_effort` does not broadcast with the games' axes.
+
+    Example:
+      >>> from tbtjax import linear_cost, power_law, ranking_game
+      >>> game = ranking_game(power_law([1.0, 0.0], [0.9, 0.8]), [1.0, 0.0], linear_cost(0.1))
+      >>> bool(check_assumptions(game, float("inf")).holds)
+      True
+
+    Source: Chen, Zhang, Hardt (arXiv 2603.08371), Assumption 4.1, C1–C3.
+    """
+    if not isinstance(game, RankingGame):
+        raise TypeError(
+            f"game must be a RankingGame (ranking_game(...)); got {type(game).__name__}"
+        )
+    max_effort = as_level("max_effort", max_effort, game.dtype, game.batch_shape)
+    # Costs and curves are audited apart: one compiled program serves games with other costs.
+    nobody_paid, free = (
+        jnp.zeros(game.num_models, game.dtype),
+        LinearCost(jnp.zeros((), game.dtype)),
+    )
+    at_start = PowerLaw(*jnp.zeros((4, game.num_models), game.dtype))
+    costs = dataclasses.replace(game, curves=at_start, rewards=nobody_paid)
+    curves = dataclasses.replace(game, cost=free, rewards=nobody_paid)
+    return _report(game, max_effort, _of_costs(costs, max_effort), _of_curves(curves, max_effort))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Audited(Record):
+    """A game and how far to look, `[..., 1]`."""
+
+    game: RankingGame
+    max_effort: jax.Array
+
+    def parts(self) -> tuple[RankingGame, jax.Array, jax.Array]:
+        """The game, up to which effort to look `[games, 1]`, and who is present `[games, n]`."""
+        size = max(x.shape[0] for x in jax.tree.leaves(self))
+        present = models_present(self.game)
+        max_effort = jnp.where(self.max_effort >= 0, self.max_effort, 0)
+        return (
+            self.game,
+            jnp.broadcast_to(max_effort, (size, 1)),
+            jnp.broadcast_to(present, (size, self.game.num_models)),
+        )
+
+
+class _CostAudit(NamedTuple):
+    """Findings `[..., n]`, resolutions `[...]` and where the cost is NaN, `[...]`."""
+
+    findings: CostFindings
+    resolution: jax.Array
+    common_resolution: jax.Array
+    broken: jax.Array
+
+
+class _CurveAudit(NamedTuple):
+    """Findings `[..., n]` and `[..., n, n]`, resolution `[...]`, where scores are NaN `[...]`."""
+
+    findings: CurveFindings
+    pairs: PairFindings
+    resolution: jax.Array
+    broken: jax.Array
+
+
+@jax.jit
+def _of_costs(game: RankingGame, max_effort: jax.Array) -> _CostAudit:
+    def find(audited: _Audited) -> _CostAudit:
+        game, max_effort, present = audited.parts()
+        found, broken = cost_findings(game, max_effort, present)
+        resolution = grid_resolution(effort_grid(max_effort, GRID_EFFORTS))[:, 0]
+        exact = jnp.zeros_like(resolution)
+        one_cost = jax.eval_shape(game.cost, max_effort).shape[-1] == 1
+        return _CostAudit(
+            CostFindings(*(x._replace(fails=x.fails & present) for x in found)),
+            exact if cost_is_exact(game.cost) else resolution,
+            exact if one_cost else resolution,
+            jnp.any(broken & present, axis=-1),
+        )
+
+    audited = align(_Audited(game, max_effort[..., None]))
+    return map_games(find, audited, entries_per_game=GRID_EFFORTS * game.num_models)
+
+
+@jax.jit
+def _of_curves(game: RankingGame, max_effort: jax.Array) -> _CurveAudit:
+    exact = isinstance(game.curves, PowerLaw | Tabulated)
+    n = game.num_models
+
+    def find(audited: _Audited) -> _CurveAudit:
+        game, max_effort, present = audited.parts()
+        found = curve_findings(game, max_effort)
+        pairs = pair_findings(game, stronger_rivals(game, "all"), max_effort, present)
+        resolution = grid_resolution(effort_grid(max_effort, GRID_EFFORTS))[:, 0]
+        broken = jnp.zeros_like(present)
+        if not exact:
+            broken = jnp.any(jnp.isnan(looks(game, max_effort)[1]), axis=0)
+        return _CurveAudit(
+            CurveFindings(*(x._replace(fails=x.fails & present) for x in found)),
+            PairFindings(*(_square(x, max_effort.shape[0], n) for x in pairs)),
+            jnp.zeros_like(resolution) if exact else resolution,
+            jnp.any(broken & present, axis=-1),
+        )
+
+    audited = align(_Audited(game, max_effort[..., None]))
+    looks_at_pairs = 4 if isinstance(game.curves, PowerLaw) else GRID_EFFORTS
+    return map_games(find, audited, entries_per_game=looks_at_pairs * n * n)
+
+
+def _square(finding: Finding, size: int, n: int) -> Finding:
+    """`[rivals, games, n]` to `[games, n, n]`: entry (r, k), r against k."""
+    shift = jnp.broadcast_to((jnp.arange(n)[:, None] - jnp.arange(n)) % n, (size, n, n))
+
+    def square(x):
+        x = jnp.broadcast_to(x, (n - 1, size, n))
+        by_shift = jnp.moveaxis(jnp.concatenate([jnp.zeros((1, size, n), x.dtype), x]), 0, -1)
+        return jnp.take_along_axis(by_shift, shift, axis=-1)
+
+    return Finding(*(square(x) for x in finding))
+
+
+@jax.jit
+def _report(
+    game: RankingGame, max_effort: jax.Array, costs: _CostAudit, curves: _CurveAudit
+) -> AssumptionReport:
+    games = np.broadcast_shapes(game.batch_shape, max_effort.shape)
+    valid = is_valid(game) & (max_effort >= 0) & ~costs.broken & ~curves.broken
+    valid = jnp.broadcast_to(valid, games)
+
+    def parts(finding: Finding, resolution: jax.Array | float, event: int) -> dict[str, jax.Array]:
+        usable = valid[(..., *(None,) * event)]
+        shape = (*games, *(game.num_models,) * event)
+        fails = jnp.broadcast_to(finding.fails, shape) & usable
+
+        def known(x, filler):
+            return jnp.where(usable, jnp.where(fails, x, filler), jnp.nan)
+
+        return {
+            "holds": valid & ~jnp.any(fails, axis=tuple(range(-event, 0))),
+            "fails": fails,
+            "amount": known(finding.amount, 0),
+            "start": known(finding.start, jnp.nan),
+            "end": known(finding.end, jnp.nan),
+            "resolution": jnp.broadcast_to(jnp.asarray(resolution, game.dtype), games),
+        }
+
+    cost, curve, pair = costs.findings, curves.findings, curves.pairs
+    return AssumptionReport(
+        valid=valid,
+        max_effort=jnp.broadcast_to(max_effort, games),
+        cost_zero=ModelCheck(**parts(cost.zero, costs.resolution, 1)),
+        cost_positive=ModelCheck(**parts(cost.positive, costs.resolution, 1)),
+        cost_convex=ModelCheck(**parts(cost.convex, costs.resolution, 1)),
+        cost_common=ModelCheck(**parts(cost.common, costs.common_resolution, 1)),
+        c2_rising=ModelCheck(**parts(curve.rising, curves.resolution, 1)),
+        c2_concave=ModelCheck(**parts(curve.concave, curves.resolution, 1)),
+        c2_bounded=ModelCheck(**parts(curve.bounded, 0.0, 1)),
+        c1=PairCheck(**parts(pair.order, curves.resolution, 2)),
+        c3=PairCheck(**parts(pair.gap, curves.resolution, 2)),
+    )
+
+
+#: Of many violations of one condition, so many are put in words.
+_NAMED = 3
+
+
+def _describe(report: AssumptionReport, names: Sequence[str] | None) -> str:
+    if report.valid.ndim:
+        raise ValueError(
+            f"describe takes one game, this is a batch of shape {report.valid.shape}: pick one, as "
+            "in report[0].describe()"
+        )
+    n = report.c2_rising.fails.shape[-1]
+    names = [f"model {i}" for i in range(n)] if names is None else list(names)
+    if len(names) != n:
+        raise ValueError(f"names must have {n} entries, one per model; got {len(names)}")
+    reach = _steps(report.max_effort)
+    if not report.valid:
+        return (
+            f"Not checked: a parameter is unusable (`validate(game)` names it), or max_effort "
+            f"({reach}) is."
+        )
+
+    def of_models(check: ModelCheck, text: str) -> list[str]:
+        """Sentences on the models that break a condition, worst first."""
+        values = [np.asarray(x) for x in (check.amount, check.start, check.end)]
+        failing = np.flatnonzero(np.asarray(check.fails))
+
+        def sentence(name, amount, start, end):
+            return text.format(name=name, amount=amount, start=_steps(start), end=_steps(end))
+
+        if n > 1 and len(failing) == n and all(np.all(x == x[0]) for x in values):
+            return [sentence("every model", *(x[0] for x in values)), *_more(1, "model", check)]
+        failing = sorted(failing, key=lambda i: -values[0][i])
+        found = [sentence(names[i], *(x[i] for x in values)) for i in failing[:_NAMED]]
+        return found + _more(len(failing), "model", check)
+
+    def of_pairs(check: PairCheck, text) -> list[str]:
+        arrays = [np.asarray(x) for x in (check.amount, check.start, check.end)]
+        failing = sorted(
+            zip(*np.nonzero(np.asarray(check.fails)), strict=True), key=lambda i: -arrays[0][i]
+        )
+        found = [text(names[i[0]], names[i[1]], *(x[i] for x in arrays)) for i in failing[:_NAMED]]
+        return found + _more(len(failing), "pair", check)
+
+    def misorder(weak, strong, amount, effort, _):
+        if amount == 0:
+            return f"{weak} ties with {strong} (at {_steps(effort)} steps)"
+        return f"{weak} is ahead of {strong} by up to {amount:.3g} (at {_steps(effort)} steps)"
+
+    def gap_fall(weak, strong, amount, start, end):
+        by = f"by {_steps(amount)} steps" if math.isfinite(amount) else "without bound"
+        return (
+            f"the effort that {weak} needs beyond {strong}'s falls {by} from score {start:.4g} "
+            f"to {end:.4g}"
+        )
+
+    conditions = {
+        "4.1, one convex cost for all, c(0) = 0, c(e) > 0": [
+            *of_models(report.cost_zero, "{name} pays {amount:.3g} for no effort"),
+            *of_models(report.cost_positive, "{name} trains free of charge up to {end} steps"),
+            *of_models(
+                report.cost_convex,
+                "{name}'s marginal cost falls by {amount:.3g} from {start} to {end} steps",
+            ),
+            *of_models(
+                report.cost_common,
+                "{name}'s cost differs from the strongest model's by {amount:.0%} (at {end} steps)",
+            ),
+        ],
+        "C1, stronger models score higher": of_pairs(report.c1, misorder),
+        "C2, scores rise, ever slower, to a limit": [
+            *of_models(
+                report.c2_rising, "{name} falls by {amount:.3g} from {start} to {end} steps"
+            ),
+            *of_models(
+                report.c2_concave,
+                "{name}'s gain per step rises by {amount:.3g} from {start} to {end} steps",
+            ),
+            *of_models(report.c2_bounded, "{name} has no finite limit"),
+        ],
+        "C3, stronger models' lead in effort grows with the score": of_pairs(report.c3, gap_fall),
+    }
+    lines = [
+        f"{condition}: {'fails: ' + '; '.join(found) if found else 'holds'}."
+        for condition, found in conditions.items()
+    ]
+    if report.holds:
+        follows = (
+            "neighbours alone decide whether nobody gains, and a level that stabilizes does so "
+            "with all higher ones"
+        )
+    else:
+        follows = (
+            "passing several models at once can pay where passing one does not, and a level above "
+            "a stabilizing one need not stabilize"
+        )
+    return "\n".join([*lines, f"At efforts up to {reach} steps: {follows}."])
+
+
+def _more(count: int, kind: str, check: ModelCheck | PairCheck) -> list[str]:
+    """What is to be added to the violations put in words."""
+    found = []
+    if count > _NAMED:
+        others = count - _NAMED
+        found.append(f"so it is with {others} more {kind}{'s' if others > 1 else ''}")
+    if count and float(check.resolution) > 0:
+        found.append(
+            f"seen at efforts between which 1 + e grows by up to {math.expm1(check.resolution):.1%}"
+        )
+    return found
+
+
+def _steps(effort: Any) -> str:
+    """An effort in words."""
+    effort = float(effort)
+    if not math.isfinite(effort):
+        return "infinitely many" if effort > 0 else str(effort)
+    return f"{effort:,.0f}" if effort >= 1e4 else f"{effort:.4g}"
