@@ -24,24 +24,6 @@ from tbtjax.response import (
 LIMITS = {"equal": tuple(EQUAL_LIMIT_KINDS), "different": tuple(DIFFERENT_LIMIT_KINDS)}
 
 
-@pytest.fixture(autouse=True)
-def strict():
-    with jax.numpy_dtype_promotion("strict"):
-        yield
-
-
-@pytest.fixture(params=["float64", "float32"])
-def dtype(request):
-    with jax.enable_x64(request.param == "float64"):
-        yield np.dtype(request.param)
-
-
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
 def make_game(games, present=None):
     cost = tbtjax.linear_cost(games["cost_rate"])
     if "cost_exponent" in games:
