@@ -73,25 +73,26 @@ def take(values: jax.Array, index: jax.Array) -> jax.Array:
     return jnp.take_along_axis(values, index[None], axis=0)[0]
 
 
-def largest_fall(lowest, highest, starts, ends, usable) -> Finding:
-    """The largest fall along the first axis that is certain.
+def largest_fall(values, noise, starts, ends, usable) -> Finding:
+    """The largest fall along the first axis that is more than noise.
 
     Args:
-      lowest: `[count, ...]` what a value is at least, in order.
-      highest: what it is at most.
+      values: `[count, ...]`, in order.
+      noise: how far each value may be off, ≥ 0.
       starts: where each value begins to apply.
       ends: where it ends.
       usable: bool, which values count.
     """
-    lowest = jnp.where(usable, lowest, -jnp.inf)
+    lowest = jnp.where(usable, values - noise, -jnp.inf)
+    highest = values + noise
     before = jax.lax.cummax(lowest, axis=0)
     falls = usable & (highest < before)
-    fall = jnp.where(falls, before - jnp.where(falls, highest, 0), 0)
-    bottom = jnp.argmax(fall, axis=0)
-    position = jnp.arange(fall.shape[0]).reshape(-1, *(1,) * bottom.ndim)
+    bottom = jnp.argmax(jnp.where(falls, before - jnp.where(falls, highest, 0), 0), axis=0)
+    position = jnp.arange(lowest.shape[0]).reshape(-1, *(1,) * bottom.ndim)
     peak = jnp.argmax(jnp.where(position <= bottom, lowest, -jnp.inf), axis=0)
-    amount = take(fall, bottom)
-    return Finding(amount > 0, amount, take(starts, peak), take(ends, bottom))
+    fails = take(falls, bottom)
+    amount = take(values, peak) - jnp.where(fails, take(values, bottom), 0)
+    return Finding(fails, jnp.where(fails, amount, 0), take(starts, peak), take(ends, bottom))
 
 
 def _largest_rise_of_slope(efforts, values) -> Finding:
@@ -107,7 +108,7 @@ def _largest_rise_of_slope(efforts, values) -> Finding:
     begin, end = jnp.where(usable, values[:-1], 0), jnp.where(usable, values[1:], 0)
     slope = (end - begin) / run
     noise = rounding(slope.dtype) * (jnp.abs(begin) + jnp.abs(end)) / run
-    return largest_fall(-slope - noise, noise - slope, efforts[:-1], efforts[1:], usable)
+    return largest_fall(-slope, noise, efforts[:-1], efforts[1:], usable)
 
 
 # --- Costs ---------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ def curve_findings(game: RankingGame, max_effort: jax.Array) -> CurveFindings:
     efforts, scores = looks(game, max_effort)
     noise = rounding(dtype) * jnp.abs(scores)
     everywhere = jnp.ones_like(scores, bool)
-    rising = largest_fall(scores - noise, scores + noise, efforts, efforts, everywhere)
+    rising = largest_fall(scores, noise, efforts, efforts, everywhere)
     concave = _largest_rise_of_slope(efforts, scores)
     if not isinstance(curves, Tabulated):
         endless = jnp.full(shape, jnp.inf, dtype)

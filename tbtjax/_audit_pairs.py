@@ -308,7 +308,8 @@ def _power_law_gap(pairs: _PowerLawPairs, rivals: Rivals, level) -> Finding:
                 score(passing.alpha_weak + weak * reach, pairs.lower, pairs.upper),
             ]
         )
-        return largest_fall(gaps, gaps, scores, scores, usable)._replace(fails=fails)
+        none = jnp.zeros_like(gaps)
+        return largest_fall(gaps, none, scores, scores, usable)._replace(fails=fails)
 
     return jax.lax.cond(jnp.any(fails), locate, lambda: nothing(fails.shape, zero.dtype))
 
@@ -345,7 +346,8 @@ def _order_of_looks(game: RankingGame, rivals: Rivals, efforts: jax.Array) -> Fi
     deficit = scores - theirs
     size = jnp.maximum(jnp.abs(scores), jnp.abs(theirs))
     # Scores that saturate are equal by rounding, long before the limit.
-    away = limit - scores > jnp.sqrt(jnp.finfo(dtype).eps) * jnp.maximum(size, jnp.abs(limit))
+    scale = jnp.maximum(size, jnp.where(jnp.isfinite(limit), jnp.abs(limit), 0))
+    away = limit - scores > jnp.sqrt(jnp.finfo(dtype).eps) * scale
     behind = (deficit > rounding(dtype) * size) | ((deficit == 0) & away)
     deficit, behind = jnp.moveaxis(deficit, 1, 0), jnp.moveaxis(behind, 1, 0)
     worst = jnp.argmax(jnp.where(behind, deficit, -jnp.inf), axis=0)
@@ -376,12 +378,13 @@ def _gap_of_looks(
     least, most = reach(marks - hair) * (1 - eps), reach(marks + hair) * (1 + eps)
     reached = jnp.isfinite(most) & (most <= max_effort * (1 + 2 * eps))
     own_least, own_most = jnp.where(reached, least, 0), jnp.where(reached, most, 0)
-    smallest, largest = own_least - rivals.of(most), own_most - rivals.of(least)
-    found = largest_fall(
-        jnp.moveaxis(smallest, 1, 0),
-        jnp.moveaxis(largest, 1, 0),
-        marks[:, None],
-        marks[:, None],
-        reached[:, None],
+    smallest, largest = (
+        jnp.moveaxis(gap, 1, 0)
+        for gap in (own_least - rivals.of(most), own_most - rivals.of(least))
     )
+    # Where the stronger model never gets, the gap is −inf for certain; where it may not, unknown.
+    unsure = jnp.where(largest > smallest, largest - smallest, 0) / 2
+    gap = jnp.where(jnp.isfinite(smallest), smallest + unsure, smallest)
+    places = marks[:, None]
+    found = largest_fall(gap, unsure, places, places, reached[:, None])
     return found._replace(fails=found.fails & rivals.real)

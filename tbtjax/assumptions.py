@@ -178,7 +178,7 @@ class AssumptionReport(Record):
           >>> from tbtjax import linear_cost, power_law, ranking_game
           >>> game = ranking_game(power_law([1.0, 0.0], [0.5, 0.9]), [1, 0], linear_cost(0.1))
           >>> print(check_assumptions(game, 100.0).describe(["A", "B"]).splitlines()[1])
-          C1, stronger models score higher: fails: B is ahead of A by up to 0.0519 (at 100 steps).
+          C1, stronger models score higher: fails: B is ahead of A by up to 0.0209 (at 57.28 steps).
         """
         return _describe(self, names)
 
