@@ -1,0 +1,186 @@
+"""`tbtjax analyze`: measured scores in, fitted curves and Δ* out."""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.resources
+import importlib.util
+import pathlib
+from typing import Any
+
+from tbtjax.commands import failed
+
+#: The data of `tbtjax analyze` without PATH (examples/post_training_digits.py makes them), and
+#: the score that guessing one of ten digits gets.
+_PACKAGED, _PACKAGED_CHANCE = "digits_post_training.csv", 0.1
+
+_ANALYZE = """\
+Reads measured scores, fits a power-law curve to each model, and prints what it takes to overtake
+and the threshold Δ*, for several worths of a better rank. Without PATH it reads the data that come
+with the package. Figures and all numbers go to the --out folder.
+"""
+
+_PATH = """\
+a CSV table with columns model, step, score and, optional, task, metric, stderr, questions, family,
+parameters_billion
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to the subparsers of `tbtjax`."""
+    analyze = commands.add_parser(
+        "analyze", help="measured scores in, fitted curves and Δ* out", description=_ANALYZE
+    )
+    analyze.set_defaults(run=run)
+    analyze.add_argument("path", nargs="?", metavar="PATH", help=_PATH)
+
+    which = analyze.add_argument_group("which measurements")
+    which.add_argument(
+        *("--task", "--benchmark"), metavar="NAME", help="the task, where PATH holds several"
+    )
+    which.add_argument("--metric", metavar="NAME", help="the metric, where PATH holds several")
+    which.add_argument("--models", nargs="+", metavar="NAME", help="these models only, exact names")
+    which.add_argument("--family", nargs="+", metavar="NAME", help="these families only")
+    which.add_argument(
+        "--order",
+        choices=("size", "score"),
+        help="capability order: parameters_billion, or the score at the largest step "
+        "(default: size where all models have one)",
+    )
+
+    curves = analyze.add_argument_group("the curves")
+    curves.add_argument(
+        "--lower",
+        type=_share,
+        metavar="SCORE",
+        help="lower limit of the score, such as chance (default: 0; the packaged data: chance)",
+    )
+    curves.add_argument(
+        "--fit",
+        choices=("weighted", "logit-ols"),
+        default="weighted",
+        help="weighted: least squares on the score, each weighted by its noise (default); "
+        "logit-ols: ordinary least squares on the logit, the paper's way",
+    )
+    curves.add_argument(
+        "--limits",
+        choices=("fixed", "free"),
+        default="fixed",
+        help="fixed: --lower and 1 (default); free: both limits are fitted for each model",
+    )
+
+    game = analyze.add_argument_group("the game")
+    game.add_argument(
+        "--rewards",
+        type=_rewards,
+        default="winner-take-all",
+        metavar="SCHEME",
+        help="winner-take-all (default), top-k:K, equal-gaps or geometric:R",
+    )
+    game.add_argument(
+        "--worth",
+        type=_steps,
+        nargs="+",
+        default=[10.0, 100.0, 1000.0, 10000.0],
+        metavar="STEPS",
+        help="what the largest reward gap between neighbouring ranks is worth, in training steps "
+        "(default: 10 100 1000 10000)",
+    )
+    game.add_argument(
+        "--deviations",
+        choices=("all", "adjacent"),
+        default="all",
+        help="all: a model may pass any stronger one (default, exact); adjacent: the next one only",
+    )
+    analyze.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path("tbtjax-analysis"),
+        metavar="DIR",
+        help="folder for figures, analysis.json and CSV files, made where it is missing; files of "
+        "an earlier run are replaced (default: ./tbtjax-analysis)",
+    )
+
+
+def _share(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected a score from 0 to below 1; got {text!r}")
+
+
+def _steps(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected a positive number of training steps; got {text!r}")
+
+
+def _rewards(text: str) -> Any:
+    from tbtjax.report.analysis import AnalysisError, RewardScheme
+
+    try:
+        return RewardScheme.parse(text)
+    except AnalysisError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the command; returns the exit code."""
+    import jax
+
+    from tbtjax.measure import TrajectoryError
+    from tbtjax.report import tables
+    from tbtjax.report.analysis import AnalysisError, Settings, analyze
+
+    try:
+        trajectories, lower = _selected(options)
+        settings = Settings(
+            order=options.order,
+            lower=lower,
+            fit=options.fit,
+            limits=options.limits,
+            rewards=options.rewards,
+            worths=tuple(options.worth),
+            deviations=options.deviations,
+        )
+        with jax.enable_x64(True):
+            analysis = analyze(trajectories, settings)
+    except (TrajectoryError, AnalysisError, FileNotFoundError) as error:
+        return failed("analyze", str(error))
+    print(tables.to_text(analysis))
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        written = tables.write_files(analysis, options.out)
+        if importlib.util.find_spec("matplotlib") is None:
+            note = "; no figures: matplotlib is not installed (pip install 'tbtjax[report]')"
+        else:
+            from tbtjax.report.figures import write_figures
+
+            written += write_figures(analysis, options.out)
+            note = ""
+    except OSError as error:
+        reason = error.strerror or error
+        wanted = "expected a folder that can be written"
+        return failed("analyze", f"--out {options.out}: {reason}; {wanted}")
+    print(f"Written to {options.out}: {', '.join(path.name for path in written)}{note}")
+    return 0
+
+
+def _selected(options: argparse.Namespace) -> tuple[Any, float]:
+    """The trajectories that the options ask for, and the lower limit of the score."""
+    from tbtjax.measure import read_trajectories
+
+    lower = 0.0 if options.lower is None else options.lower
+    if options.path is None:
+        data = importlib.resources.files("tbtjax") / "data" / _PACKAGED
+        with importlib.resources.as_file(data) as path:
+            trajectories = read_trajectories(path)
+        trajectories = dataclasses.replace(trajectories, source=f"packaged data {_PACKAGED}")
+        lower = _PACKAGED_CHANCE if options.lower is None else lower
+    else:
+        trajectories = read_trajectories(options.path)
+    trajectories = trajectories.select(
+        models=options.models, family=options.family, task=options.task, metric=options.metric
+    )
+    return trajectories.within_limits(lower), lower
