@@ -1006,7 +1006,12 @@ def _margin_turns(pairs, low, high, before, after):
             points[i, piece + 1],
             at_low[i] < 0,
         )
-    return np.sort(roots, axis=-1)
+    # Just before the rival gets out of reach W can fall and rise again within a rounding of z:
+    # the least of it is then no number, and its value is known on the near side alone.
+    rest = np.where(after == 1, pairs["beta_s"] * pairs["one_plus_b"], 1)
+    hair = 1 + high + (1 + np.abs(pairs["alpha_s"])) / np.abs(rest)
+    last = np.where(after == 1, high - 8 * np.finfo(np.float64).eps * hair, high)
+    return np.sort(np.minimum(roots, np.maximum(last, low)[:, None]), axis=-1)
 
 
 def disagreements(

@@ -317,6 +317,24 @@ def test_tangency_is_recognized():
     assert (inner.status, outer.status) == ("NOWHERE", "NOWHERE")
 
 
+def test_dip_that_ends_within_rounding_of_where_the_rival_gets_out_of_reach():
+    """The weak model comes from behind and passes; its gain is largest where no number lies."""
+    games = {
+        "alpha": np.array([[0.4138730764389038, -0.27001115679740906]]),
+        "beta": np.array([[0.08523166179656982, 0.7570666074752808]]),
+        "lower": np.array([[0.08656232059001923, 0.08259094506502151]]),
+        "upper": np.array([[0.9945728182792664, 0.9942240118980408]]),
+        "rewards": np.array([[0.021071312949061394, 0.01919405348598957]]),
+        "cost_rate": np.array([[0.0035334890708327293]]),
+    }
+    reference = oracles.reference_thresholds(games)
+    expected = oracles.threshold(oracles.single_game(games, 0))
+    assert reference["status"][0] == expected.status == "INTERVAL"
+    for name in ("delta", "upper", "settled"):
+        np.testing.assert_allclose(reference[name][0], getattr(expected, name), rtol=1e-12)
+    assert 87 < expected.settled < 88
+
+
 @pytest.mark.parametrize("kind", ["equal_limits", "fast_weak", "interval_then_ray"])
 def test_disagreements_are_found(kind):
     games = random_games(9, 60, 4, kind)
