@@ -38,7 +38,12 @@ class TrajectoryError(ValueError):
 
 
 class LeftOut(NamedTuple):
-    """A curve that cannot be used, and why: `reason` names file, row, found and expected."""
+    """A curve that cannot be used, and why.
+
+    Attributes:
+      model, task, metric, family: whose curve it is.
+      reason: why it cannot be used: file, row, what was found and what was expected.
+    """
 
     model: str
     task: str
