@@ -58,3 +58,7 @@ def _parser() -> _Parser:
     for command in _COMMANDS:
         command.add_to(commands)
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

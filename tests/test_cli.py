@@ -181,7 +181,7 @@ def test_bad_rows(run, write, change, words):
 
 def test_bad_files(run, tmp_path):
     fails_with(run(tmp_path / "none.csv"), "none.csv: there is no such file")
-    fails_with(run(tmp_path), "is a directory; expected a CSV file")
+    fails_with(run(tmp_path), "is a folder without JSON files; expected a CSV")
     (tmp_path / "empty.csv").touch()
     fails_with(run(tmp_path / "empty.csv"), "empty.csv: is empty")
     (tmp_path / "image.csv").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe\x00")

@@ -162,13 +162,15 @@ def test_a_bad_file_is_an_error(tmp_path, text, reason):
 def test_what_is_no_file_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no.csv: there is no such file; expected a CSV"):
         read_trajectories(tmp_path / "no.csv")
-    with pytest.raises(TrajectoryError, match="is a directory; expected a CSV file"):
+    with pytest.raises(TrajectoryError, match="is a folder without JSON files; expected a CSV or"):
         read_trajectories(tmp_path)
-    with pytest.raises(TrajectoryError, match=r"cannot read \.png files; expected \.csv"):
-        read_trajectories(write(tmp_path, "x", "figure.png"))
+    image = tmp_path / "figure.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
+    with pytest.raises(TrajectoryError, match="is not text; expected a CSV or Parquet table"):
+        read_trajectories(image)
     binary = tmp_path / "binary.csv"
     binary.write_bytes(bytes(range(256)))
-    with pytest.raises(TrajectoryError, match="is not text; expected a CSV file in UTF-8"):
+    with pytest.raises(TrajectoryError, match="is not text; expected a CSV"):
         read_trajectories(binary)
 
 

@@ -21,8 +21,9 @@ with the package. Figures and all numbers go to the --out folder.
 """
 
 _PATH = """\
-a CSV table with columns model, step, score and, optional, task, metric, stderr, questions, family,
-parameters_billion
+a CSV or Parquet table with columns model, step, score and, optional, task, metric, filter, stderr,
+questions, family, parameters_billion; a result file of lm-evaluation-harness; a trainer_state.json
+of Hugging Face; or a folder with such JSON files
 """
 
 
@@ -39,6 +40,7 @@ def add_to(commands: Any) -> None:
         *("--task", "--benchmark"), metavar="NAME", help="the task, where PATH holds several"
     )
     which.add_argument("--metric", metavar="NAME", help="the metric, where PATH holds several")
+    which.add_argument("--filter", metavar="NAME", help="the filter, where PATH holds several")
     which.add_argument("--models", nargs="+", metavar="NAME", help="these models only, exact names")
     which.add_argument("--family", nargs="+", metavar="NAME", help="these families only")
     which.add_argument(
@@ -46,6 +48,26 @@ def add_to(commands: Any) -> None:
         choices=("size", "score"),
         help="capability order: parameters_billion, or the score at the largest step "
         "(default: size where all models have one)",
+    )
+
+    files = analyze.add_argument_group("result files that are no tables")
+    files.add_argument(
+        "--step-pattern",
+        metavar="REGEX",
+        help=r"where a path or the model's arguments name the step: one group, such as "
+        r"'epoch_(\d+)' (default: step, checkpoint, iter and the like with a number)",
+    )
+    files.add_argument(
+        "--model-pattern",
+        metavar="REGEX",
+        help="the same for the model's name (default: the name in the file, else the folder's)",
+    )
+    files.add_argument(
+        "--default-step",
+        type=float,
+        metavar="STEP",
+        help="step of the files that name none, such as 0 for untrained models (default: they are "
+        "left out)",
     )
 
     curves = analyze.add_argument_group("the curves")
@@ -179,8 +201,20 @@ def _selected(options: argparse.Namespace) -> tuple[Any, float]:
         trajectories = dataclasses.replace(trajectories, source=f"packaged data {_PACKAGED}")
         lower = _PACKAGED_CHANCE if options.lower is None else lower
     else:
-        trajectories = read_trajectories(options.path)
+        trajectories = read_trajectories(
+            options.path,
+            task=options.task,
+            metric=options.metric,
+            filter=options.filter,
+            step_pattern=options.step_pattern,
+            model_pattern=options.model_pattern,
+            default_step=options.default_step,
+        )
     trajectories = trajectories.select(
-        models=options.models, family=options.family, task=options.task, metric=options.metric
+        models=options.models,
+        family=options.family,
+        task=options.task,
+        metric=options.metric,
+        filter=options.filter,
     )
     return trajectories.within_limits(lower), lower

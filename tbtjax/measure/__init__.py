@@ -1,17 +1,12 @@
-"""Measured curves: reading tables of scores along training, and fitting curves to them.
+"""Measured curves: reading scores along training, and fitting curves to them.
 
-`read_trajectories` gives a validated table, `fit_power_law` and `fit_logit_ols` turn its arrays
-into the curves of a `tbtjax.ranking_game`.
+`read_trajectories` makes a validated table of any result files, `fit_power_law` and
+`fit_logit_ols` turn its arrays into the curves of a `tbtjax.ranking_game`.
 """
 
 from tbtjax.measure.fit import FitFlag, PowerLawFit, fit_logit_ols, fit_power_law
-from tbtjax.measure.trajectories import (
-    LeftOut,
-    Trajectories,
-    TrajectoryArrays,
-    TrajectoryError,
-    read_trajectories,
-)
+from tbtjax.measure.readers import read_trajectories
+from tbtjax.measure.trajectories import LeftOut, Trajectories, TrajectoryArrays, TrajectoryError
 
 __all__ = [
     "FitFlag",

@@ -242,7 +242,8 @@ class Analysis:
       thresholds: Δ* at the worths asked for.
       threshold_curve: Δ* at the worths of the figure.
       last_step: the largest step measured for any model.
-      left_out: (model, why) for each model that was read but is not analysed.
+      left_out: (model, why) for each model that was read but is not analysed, and ("", why) for
+        each file or score that is not.
       warnings: what a reader must know before relying on the numbers, in words.
     """
 
@@ -283,7 +284,8 @@ def analyze(trajectories: Trajectories, settings: Settings) -> Analysis:
     if settings.fit == "logit-ols" and settings.limits == "free":
         raise AnalysisError("--limits free needs --fit weighted; got --fit logit-ols")
     arrays = trajectories.arrays(settings.order)
-    left_out = tuple((item.model, item.reason) for item in trajectories.left_out)
+    left_out = tuple(("", line) for line in trajectories.skipped_files)
+    left_out += tuple((item.model, item.reason) for item in trajectories.left_out)
     _check_count(trajectories, arrays.models, left_out)
     models, unfitted = _fitted_models(trajectories, arrays, settings)
     left_out += unfitted
@@ -303,7 +305,7 @@ def analyze(trajectories: Trajectories, settings: Settings) -> Analysis:
     analysis = Analysis(
         source=trajectories.source,
         task=trajectories.tasks[0] or None,
-        metric=trajectories.metrics[0] or None,
+        metric=",".join(filter(None, (trajectories.metrics[0], trajectories.filters[0]))) or None,
         settings=settings,
         order=arrays.order,
         models=models,

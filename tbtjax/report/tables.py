@@ -239,7 +239,9 @@ def _document(analysis: Analysis) -> dict[str, Any]:
             "metric": analysis.metric,
             "last_step": analysis.last_step,
             "order": analysis.order,
-            "left_out": [{"model": model, "reason": reason} for model, reason in analysis.left_out],
+            "left_out": [
+                {"model": model or None, "reason": reason} for model, reason in analysis.left_out
+            ],
         },
         "settings": {
             "fit": settings.fit,
