@@ -1,0 +1,279 @@
+"""The page's interactive charts, as Vega-Lite specifications of plain dictionaries.
+
+Light and dark colours are set by the page when it draws. A chart with the parameter `hidden`, a
+list of models, leaves those out. Values that are no numbers (infinite, not known) are left out.
+"""
+
+import itertools
+import math
+from typing import Any
+
+_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+#: Points at which a fitted curve is drawn.
+_CURVE_POINTS = 81
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of the document is a finite number (not "inf", not null)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def analysis_charts(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The charts of an analysis by the id of their place: spec, colours, whether models switch.
+
+    Args:
+      document: what `analysis.json` holds.
+    """
+    charts = {
+        "thresholds": {"spec": _thresholds(document)},
+        "curves": {"spec": _curves(document), "switchable": True},
+        "efforts": {"spec": _efforts(document), "switchable": True},
+    }
+    if document.get("stability"):
+        charts["stability"] = {"spec": _stability(document)}
+    for chart in charts.values():
+        chart |= {"lightRange": [0, 0.85], "darkRange": [0.2, 1]}
+    return charts
+
+
+def _spec(description: str, height: int, **parts: Any) -> dict[str, Any]:
+    return {
+        "$schema": _SCHEMA,
+        "description": description,
+        "width": "container",
+        "height": height,
+        "autosize": {"type": "fit", "contains": "padding"},
+        **parts,
+    }
+
+
+def _steps_axis(field: str, title: str, last: float) -> dict[str, Any]:
+    """Steps from 0 on, spaced as log(1 + steps)."""
+    powers = [0, *(10**k for k in range(16) if 10**k <= max(last, 1))]
+    return {
+        "field": field,
+        "type": "quantitative",
+        "title": title,
+        "scale": {"type": "symlog", "constant": 1, "nice": False},
+        "axis": {"values": powers, "labelExpr": "format(datum.value, '~s')"},
+    }
+
+
+def _log_axis(field: str, title: str) -> dict[str, Any]:
+    return {
+        "field": field,
+        "type": "quantitative",
+        "title": title,
+        "scale": {"type": "log", "nice": False},
+        "axis": {"format": "~s"},
+    }
+
+
+def _by_strength(field: str, names: list[str], *, legend: bool) -> dict[str, Any]:
+    """Colours along the capability order, strongest first."""
+    return {
+        "field": field,
+        "type": "ordinal",
+        "sort": names,
+        "scale": {"domain": names},
+        "legend": {
+            "title": None,
+            "orient": "bottom",
+            "columns": 3,
+            "symbolType": "stroke",
+            "symbolStrokeWidth": 3,
+            "symbolOpacity": 1,
+        }
+        if legend
+        else None,
+    }
+
+
+def _curves(document: dict[str, Any]) -> dict[str, Any]:
+    models, last = document["models"], document["data"]["last_step"]
+    names = [model["model"] for model in models]
+    points, lines = [], []
+    for model in models:
+        for step, score, error in zip(
+            model["steps"], model["scores"], model["errors"], strict=True
+        ):
+            if is_number(score):
+                around = error if is_number(error) else 0.0
+                points.append(
+                    {"model": model["model"], "step": step, "score": score}
+                    | {"low": score - around, "high": score + around}
+                )
+        for i in range(_CURVE_POINTS):
+            y = math.log1p(last) * i / (_CURVE_POINTS - 1)
+            z = model["alpha"] + model["beta"] * y
+            odds = math.exp(-abs(z))
+            share = (1 if z >= 0 else odds) / (1 + odds)
+            score = model["lower"] + (model["upper"] - model["lower"]) * share
+            lines.append({"model": model["model"], "step": math.expm1(y), "fitted": score})
+    x = _steps_axis("step", "post-training steps", last)
+    score_axis = {"type": "quantitative", "title": "score", "scale": {"zero": False}}
+    colour = _by_strength("model", names, legend=len(names) <= 12)
+    tooltip = [
+        {"field": "model", "title": "model"},
+        {"field": "step", "title": "steps", "format": ",.4~r"},
+    ]
+    shown = [{"filter": "indexof(hidden, datum.model) < 0"}]
+    return _spec(
+        "Measured scores with standard errors and fitted curves of each model over training steps",
+        380,
+        params=[{"name": "hidden", "value": []}],
+        layer=[
+            {
+                "data": {"values": lines},
+                "transform": shown,
+                "mark": {"type": "line", "strokeWidth": 2},
+                "encoding": {
+                    "x": x,
+                    "y": {"field": "fitted", **score_axis},
+                    "color": colour,
+                    "tooltip": [*tooltip, {"field": "fitted", "title": "curve", "format": ".4f"}],
+                },
+            },
+            {
+                "data": {"values": points},
+                "transform": shown,
+                "mark": {"type": "rule", "strokeWidth": 1.5},
+                "encoding": {
+                    "x": x,
+                    "y": {"field": "low", **score_axis},
+                    "y2": {"field": "high"},
+                    "color": colour,
+                },
+            },
+            {
+                "data": {"values": points},
+                "transform": shown,
+                "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
+                "encoding": {
+                    "x": x,
+                    "y": {"field": "score", **score_axis},
+                    "color": colour,
+                    "tooltip": [*tooltip, {"field": "score", "title": "measured", "format": ".4f"}],
+                },
+            },
+        ],
+    )
+
+
+def _efforts(document: dict[str, Any]) -> dict[str, Any]:
+    names = [model["model"] for model in document["models"]]
+    rows = []
+    for level in document["effort_curve"]:
+        for (strong, weak), effort in zip(itertools.pairwise(names), level["by_pair"], strict=True):
+            # 0 is a model that is ahead already: there is nothing to overtake.
+            if is_number(effort) and effort > 0:
+                rows.append(
+                    {"delta": level["delta"], "effort": effort, "weak": weak, "strong": strong}
+                )
+    return _spec(
+        "Just-overtake effort of each model against the next stronger one over the level of "
+        "tune-before-test, both on logarithmic axes",
+        380,
+        params=[{"name": "hidden", "value": []}],
+        data={"values": rows},
+        transform=[
+            {"filter": "indexof(hidden, datum.weak) < 0 && indexof(hidden, datum.strong) < 0"}
+        ],
+        mark={"type": "line", "strokeWidth": 2, "point": {"size": 12, "opacity": 0.01}},
+        encoding={
+            "x": _steps_axis(
+                "delta", "tune-before-test level Δ (steps)", document["data"]["last_step"]
+            ),
+            "y": _log_axis("effort", "effort to overtake (steps)"),
+            "color": _by_strength("weak", names[1:], legend=len(names) <= 12),
+            "detail": [{"field": "strong"}],
+            "tooltip": [
+                {"field": "weak", "title": "passes"},
+                {"field": "strong", "title": "rival"},
+                {"field": "delta", "title": "Δ", "format": ",.4~r"},
+                {"field": "effort", "title": "effort", "format": ",.4~r"},
+            ],
+        },
+    )
+
+
+def _thresholds(document: dict[str, Any]) -> dict[str, Any]:
+    rows, bands = [], []
+    for row in document["threshold_curve"]:
+        if is_number(row["delta"]):
+            rows.append({key: row[key] for key in ("worth", "delta", "weak", "rival")})
+    for row in document["thresholds"]:
+        low, high = (row.get("delta_interval") or [None, None])[:2]
+        if is_number(row["worth"]) and is_number(low) and is_number(high):
+            bands.append({"worth": row["worth"], "low": low, "high": high})
+    last = max([row["delta"] for row in rows] + [band["high"] for band in bands] + [1.0])
+    x = _log_axis("worth", "what the largest reward gap is worth (steps)")
+    title = "stabilizing level Δ* (steps)"
+    layers = [
+        {
+            "data": {"values": rows},
+            "mark": {"type": "line", "strokeWidth": 2.5, "point": {"size": 12, "opacity": 0.01}},
+            "encoding": {
+                "x": x,
+                "y": _steps_axis("delta", title, last),
+                "tooltip": [
+                    {"field": "worth", "title": "worth", "format": ",.4~r"},
+                    {"field": "delta", "title": "Δ*", "format": ",.5~r"},
+                    {"field": "weak", "title": "decided by"},
+                    {"field": "rival", "title": "against"},
+                ],
+            },
+        }
+    ]
+    if bands:
+        layers.append(
+            {
+                "data": {"values": bands},
+                "mark": {"type": "rule", "strokeWidth": 3, "opacity": 0.6},
+                "encoding": {
+                    "x": x,
+                    "y": _steps_axis("low", title, last),
+                    "y2": {"field": "high"},
+                    "tooltip": [
+                        {"field": "worth", "title": "worth", "format": ",.4~r"},
+                        {"field": "low", "title": "from", "format": ",.4~r"},
+                        {"field": "high", "title": "to", "format": ",.4~r"},
+                    ],
+                },
+            }
+        )
+    return _spec(
+        "Stabilizing tune-before-test level against what the largest reward gap is worth",
+        340,
+        layer=layers,
+    )
+
+
+def _stability(document: dict[str, Any]) -> dict[str, Any]:
+    rows = [row for row in document["stability"] if is_number(row["probability"])]
+    last = max([row["delta"] for row in rows] + [1.0])
+    return _spec(
+        "Share of resampled leaderboards in which a tune-before-test level stabilizes the ranking",
+        300,
+        data={"values": rows},
+        mark={"type": "line", "strokeWidth": 2},
+        encoding={
+            "x": _steps_axis("delta", "tune-before-test level Δ (steps)", last),
+            "y": {
+                "field": "probability",
+                "type": "quantitative",
+                "title": "probability of stability",
+                "scale": {"domain": [0, 1]},
+            },
+            "color": {
+                "field": "worth",
+                "type": "ordinal",
+                "legend": {"title": "worth", "orient": "bottom"},
+            },
+            "tooltip": [
+                {"field": "worth", "title": "worth", "format": ",.4~r"},
+                {"field": "delta", "title": "Δ", "format": ",.4~r"},
+                {"field": "probability", "title": "probability", "format": ".3f"},
+            ],
+        },
+    )

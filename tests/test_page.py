@@ -1,0 +1,192 @@
+"""The report page: its text, and what a real browser makes of it."""
+
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from tbtjax.cli import main
+from tbtjax.report.page import PageError, analysis_page, read_analysis, verdict
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+def model(name, alpha, beta):
+    steps = [0.0, 10.0, 100.0]
+    return {
+        "model": name, "family": None, "parameters_billion": None,
+        "alpha": alpha, "alpha_deviation": 0.01, "beta": beta, "beta_deviation": None,
+        "lower": 0.0, "upper": 1.0, "chi2": 3.0, "dof": 1, "flags": ["MISFIT"],
+        "points_used": 3, "points_left_out": 0,
+        "steps": steps, "scores": [0.5, 0.6, 0.7], "errors": [0.01, None, 0.01],
+    }  # fmt: skip
+
+
+def a_document():
+    """What `analysis.json` may hold, unpleasant values included."""
+    names = ["big", "</script><b>small</b>"]
+
+    def threshold(worth, delta, status, upper="inf"):
+        weak, rival = (names[1], names[0]) if delta not in (0, "inf") else (None, None)
+        return {
+            "worth": worth, "delta": delta, "upper": upper, "settled": delta,
+            "status": status, "weak": weak, "rival": rival, "by_pair": [delta],
+        }  # fmt: skip
+
+    def effort(delta, steps):
+        return {"delta": delta, "by_pair": [steps], "least": steps} | dict(
+            weak=names[1], rival=names[0], in_order=True
+        )
+
+    return {
+        "tbtjax": "0",
+        "data": {"source": "a.csv", "task": None, "metric": None, "last_step": 100.0}
+        | {"order": "size", "left_out": [{"model": "x", "reason": "x: one point"}]},
+        "settings": {"fit": "weighted", "limits": "fixed", "lower": 0.0},
+        "warnings": ["1 < 2"],
+        "models": [model(names[0], 1.0, 0.9), model(names[1], 0.0, 0.8)],
+        "pairs": [{"weak": names[1], "strong": names[0], "rho": 0.9, "e0": "inf"}],
+        "effort": [effort(0.0, 3.0)],
+        "effort_curve": [effort(0.0, 3.0), effort(10.0, "inf"), effort(20.0, 0.0)],
+        "thresholds": [threshold(10.0, 0, "STABLE_AT_ZERO"), threshold(1e3, 17.5, "FOUND")],
+        "threshold_curve": [threshold(10.0, 0, "STABLE_AT_ZERO"), threshold(1e3, 17.5, "FOUND")],
+    }
+
+
+def test_the_verdict_is_of_the_case():
+    document = a_document()
+    assert "17.500 steps" in verdict(document)
+    document["thresholds"][1] |= {"status": "INTERVAL", "upper": 80.0}
+    assert "only up to 80 steps" in verdict(document)
+    document["thresholds"] = document["thresholds"][:1]
+    assert "nobody gains" in verdict(document)
+    document["thresholds"][0]["status"] = "NOWHERE"
+    assert "does any level" in verdict(document)
+
+
+def test_names_cannot_break_out_of_the_page():
+    page = analysis_page(a_document())
+    assert "<b>small" not in page
+    data = page.split('id="data">')[1].split("</script>")[0]
+    assert json.loads(data) == a_document()
+    assert "∞" in page and "1 &lt; 2" in page and "x: one point" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(None, "no such file"), ("{", "not readable"), ("[]", "missing"), ('{"tbtjax": 1}', "'data'")],
+)
+def test_what_is_no_analysis_is_said_in_one_line(tmp_path, capsys, text, words):
+    if text is not None:
+        (tmp_path / "analysis.json").write_text(text)
+    with pytest.raises(PageError, match=words):
+        read_analysis(tmp_path)
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "page.html")]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for word in (
+        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync",
+        "disable-background-networking", "disable-component-update", "disable-dev-shm-usage",
+    ):  # fmt: skip
+        options.add_argument(f"--{word}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def open_page(browser, path, *, width, dark):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(pathlib.Path(path).resolve().as_uri())
+    ready = "return document.documentElement.dataset.ready === 'true'"
+    WebDriverWait(browser, 120).until(lambda page: page.execute_script(ready))
+
+
+def lines_drawn(browser, chart):
+    count = "return document.querySelectorAll(arguments[0]).length"
+    return browser.execute_script(count, f"#{chart} .mark-line path")
+
+
+@pytest.fixture(scope="module")
+def packaged_page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    assert main(["analyze", "--out", str(folder)]) == 0
+    page = folder / "report.html"
+    assert main(["report", str(folder), "--out", str(page)]) == 0
+    return page, json.loads((folder / "analysis.json").read_text())
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1100, False), (390, True)], ids=["wide", "phone"])
+def test_a_browser_shows_numbers_and_switches_a_model_off(browser, packaged_page, width, dark):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    page, document = packaged_page
+    assert page.stat().st_size < 3e6
+    browser.get_log("browser")
+    open_page(browser, page, width=width, dark=dark)
+
+    # The numbers of the file are those on the page.
+    shown = browser.execute_script(
+        "return [...document.querySelectorAll('#threshold-table tbody tr')]"
+        ".map(row => row.cells[1].dataset.value)"
+    )
+    assert [float(x) for x in shown] == [row["delta"] for row in document["thresholds"]]
+
+    # Every chart is drawn, fits the window and has words for those who do not see it.
+    for chart in ("thresholds", "curves", "efforts"):
+        svg = browser.find_element(By.CSS_SELECTOR, f"#{chart} svg")
+        assert svg.get_attribute("aria-label")
+        assert 0 < svg.size["width"] <= width
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+    # A model is switched off by keyboard alone: its curve and its pairs go.
+    models = len(document["models"])
+    assert lines_drawn(browser, "curves") == models
+    box = browser.find_elements(By.CSS_SELECTOR, "input[name=model]")[1]
+    browser.execute_script("arguments[0].focus()", box)
+    assert browser.switch_to.active_element == box
+    box.send_keys(Keys.SPACE)
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 30).until(lambda _: lines_drawn(browser, "curves") == models - 1)
+    WebDriverWait(browser, 30).until(lambda _: lines_drawn(browser, "efforts") == models - 3)
+
+    ink = browser.execute_script("return getComputedStyle(document.body).color")
+    assert (sum(map(int, ink.removeprefix("rgb(").rstrip(")").split(","))) > 380) is dark
+    assert browser.get_log("browser") == []
+
+
+def test_all_numbers_are_to_download(browser, packaged_page, tmp_path):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    page, document = packaged_page
+    where = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", where)
+    open_page(browser, page, width=1100, dark=False)
+    for selector in ("button[data-json]", "button[data-table=fit-table]"):
+        browser.execute_script(
+            "arguments[0].click()", browser.find_element(By.CSS_SELECTOR, selector)
+        )
+    files = [tmp_path / "analysis.json", tmp_path / "fit-table.csv"]
+    WebDriverWait(browser, 30).until(lambda _: all(file.exists() for file in files))
+    assert json.loads(files[0].read_text()) == document
+    assert document["models"][0]["model"] in files[1].read_text()
