@@ -153,7 +153,7 @@ def test_a_browser_shows_numbers_and_switches_a_model_off(browser, packaged_page
     # Every chart is drawn, fits the window and has words for those who do not see it.
     for chart in ("thresholds", "curves", "efforts"):
         svg = browser.find_element(By.CSS_SELECTOR, f"#{chart} svg")
-        assert svg.get_attribute("aria-label")
+        assert browser.find_element(By.ID, chart).get_attribute("aria-label")
         assert 0 < svg.size["width"] <= width
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 

@@ -296,8 +296,8 @@ def _page(*, title: str, body: str, data: Any, charts: Any) -> str:
     import vl_convert
 
     def embedded(value: Any) -> str:
-        # Inside a script element only "</" could end it early.
-        return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("</", "<\\/")
+        # Inside a script element no "<" may begin a tag or a comment.
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
     folder = importlib.resources.files(__package__)
     parts = {
