@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from tbtjax._version import __version__
-from tbtjax.commands import analyze, report
+from tbtjax.commands import analyze, report, sweep
 
-_COMMANDS = (analyze, report)
+_COMMANDS = (analyze, report, sweep)
 
 _DESCRIPTION = """\
 From measured scores along post-training to the stabilizing tune-before-test threshold: from how
