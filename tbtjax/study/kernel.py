@@ -155,7 +155,8 @@ def _run(sweep, cells, quantities, raw, devices) -> dict[str, Any]:
     total = None
     for first in range(0, layout.groups, waves):
         groups = range(first, min(first + waves, layout.groups))
-        draws = _draws(sweep.seed, _draw_structure(prior), layout, groups, dtype, devices)
+        structure: Any = _draw_structure(prior)
+        draws = _draws(sweep.seed, structure, layout, groups, dtype, devices)
         items = [(cell, group) for cell in range(count) for group in range(len(groups))]
         # Every device gets as many; what is computed twice is dropped.
         items += items[-1:] * (-len(items) % len(devices))
