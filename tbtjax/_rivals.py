@@ -21,6 +21,9 @@ Deviations = Literal["all", "adjacent"]
 # computed to reach a score reaches it within half of them.
 TIE_ULPS = 8
 
+# With more models than this, a program of one operation for each rival would compile too slowly.
+_MOST_ROLLED = 12
+
 
 class Rivals(NamedTuple):
     """Rivals of each model.
@@ -95,8 +98,14 @@ def other_models(game: RankingGame) -> Rivals:
 
     def of(x):
         x = _wide(x, n)
-        rolled = [jnp.roll(x, shift, axis=-1) for shift in range(1, n)]
-        return jnp.stack(rolled) if rolled else jnp.zeros((0, *x.shape), x.dtype)
+        if n < 2:
+            return jnp.zeros((0, *x.shape), x.dtype)
+        if n <= _MOST_ROLLED:
+            return jnp.stack([jnp.roll(x, shift, axis=-1) for shift in range(1, n)])
+        # Rows of n + 1 out of copies of x in line: each row starts one entry later than the last.
+        copies = jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], n + 1, n))
+        rolled = copies.reshape(*x.shape[:-1], n, n + 1)[..., :0:-1, :n]
+        return jnp.moveaxis(rolled, -2, 0)
 
     index = (jnp.arange(n) - shifts) % max(n, 1)
     return Rivals(of, of(present) & present, index)

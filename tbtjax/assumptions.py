@@ -12,7 +12,6 @@ Source: Chen, Zhang, Hardt (arXiv 2603.08371), Assumption 4.1, C1–C3. The exac
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -33,6 +32,7 @@ from tbtjax._audit import (
     looks,
 )
 from tbtjax._audit_pairs import PairFindings, pair_findings
+from tbtjax._audit_words import report_in_words, violations_in_words
 from tbtjax._batch import map_games
 from tbtjax._checks import as_level
 from tbtjax._records import Record, align
@@ -162,11 +162,38 @@ class AssumptionReport(Record):
         """`[...]` bool: everything that the paper assumes."""
         return self.cost_holds & self.c1.holds & self.c2_holds & self.c3.holds
 
-    def describe(self, names: Sequence[str] | None = None) -> str:
+    def violations(
+        self, names: Sequence[str] | None = None, *, most: int = 3
+    ) -> dict[str, list[str]]:
+        """What one game breaks, in words; for use outside jit.
+
+        Args:
+          names: the models' names, strongest first; "model 0", "model 1", … if None.
+          most: how many violations of a condition, the largest first, to put in words; the others
+            are counted.
+
+        Returns:
+          The four assumptions in words, each with a list of phrases, empty where it holds.
+
+        Raises:
+          ValueError: this is a batch of games, the game is not valid, or `names` has another length
+            than the models.
+
+        Example:
+          >>> from tbtjax import linear_cost, power_law, ranking_game
+          >>> game = ranking_game(power_law([1.0, 0.0], [0.5, 0.9]), [1, 0], linear_cost(0.1))
+          >>> found = check_assumptions(game, 100.0).violations(["A", "B"])
+          >>> found["C1, stronger models score higher"]
+          ['B is ahead of A by up to 0.0209 (at 57.28 steps)']
+        """
+        return violations_in_words(self, names, most)
+
+    def describe(self, names: Sequence[str] | None = None, *, most: int = 3) -> str:
         """The findings on one game in words, a line for each; for use outside jit.
 
         Args:
           names: the models' names, strongest first; "model 0", "model 1", … if None.
+          most: how many violations of a condition to put in words, see `violations`.
 
         Returns:
           Lines joined by newlines.
@@ -180,7 +207,7 @@ class AssumptionReport(Record):
           >>> print(check_assumptions(game, 100.0).describe(["A", "B"]).splitlines()[1])
           C1, stronger models score higher: fails: B is ahead of A by up to 0.0209 (at 57.28 steps).
         """
-        return _describe(self, names)
+        return report_in_words(self, names, most)
 
 
 def check_assumptions(game: RankingGame, max_effort: Any) -> AssumptionReport:
@@ -372,122 +399,3 @@ def _report(
         c1=PairCheck(**parts(pair.order, curves.resolution, 2)),
         c3=PairCheck(**parts(pair.gap, curves.resolution, 2)),
     )
-
-
-#: Of many violations of one condition, so many are put in words.
-_NAMED = 3
-
-
-def _describe(report: AssumptionReport, names: Sequence[str] | None) -> str:
-    if report.valid.ndim:
-        raise ValueError(
-            f"describe takes one game, this is a batch of shape {report.valid.shape}: pick one, as "
-            "in report[0].describe()"
-        )
-    n = report.c2_rising.fails.shape[-1]
-    names = [f"model {i}" for i in range(n)] if names is None else list(names)
-    if len(names) != n:
-        raise ValueError(f"names must have {n} entries, one per model; got {len(names)}")
-    reach = _steps(report.max_effort)
-    if not report.valid:
-        return (
-            f"Not checked: a parameter is unusable (`validate(game)` names it), or max_effort "
-            f"({reach}) is."
-        )
-
-    def of_models(check: ModelCheck, text: str) -> list[str]:
-        """Sentences on the models that break a condition, worst first."""
-        values = [np.asarray(x) for x in (check.amount, check.start, check.end)]
-        failing = np.flatnonzero(np.asarray(check.fails))
-
-        def sentence(name, amount, start, end):
-            return text.format(name=name, amount=amount, start=_steps(start), end=_steps(end))
-
-        if n > 1 and len(failing) == n and all(np.all(x == x[0]) for x in values):
-            return [sentence("every model", *(x[0] for x in values)), *_more(1, "model", check)]
-        failing = sorted(failing, key=lambda i: -values[0][i])
-        found = [sentence(names[i], *(x[i] for x in values)) for i in failing[:_NAMED]]
-        return found + _more(len(failing), "model", check)
-
-    def of_pairs(check: PairCheck, text) -> list[str]:
-        arrays = [np.asarray(x) for x in (check.amount, check.start, check.end)]
-        failing = sorted(
-            zip(*np.nonzero(np.asarray(check.fails)), strict=True), key=lambda i: -arrays[0][i]
-        )
-        found = [text(names[i[0]], names[i[1]], *(x[i] for x in arrays)) for i in failing[:_NAMED]]
-        return found + _more(len(failing), "pair", check)
-
-    def misorder(weak, strong, amount, effort, _):
-        if amount == 0:
-            return f"{weak} ties with {strong} (at {_steps(effort)} steps)"
-        return f"{weak} is ahead of {strong} by up to {amount:.3g} (at {_steps(effort)} steps)"
-
-    def gap_fall(weak, strong, amount, start, end):
-        by = f"by {_steps(amount)} steps" if math.isfinite(amount) else "without bound"
-        return (
-            f"the effort that {weak} needs beyond {strong}'s falls {by} from score {start:.4g} "
-            f"to {end:.4g}"
-        )
-
-    conditions = {
-        "4.1, one convex cost for all, c(0) = 0, c(e) > 0": [
-            *of_models(report.cost_zero, "{name} pays {amount:.3g} for no effort"),
-            *of_models(report.cost_positive, "{name} trains free of charge up to {end} steps"),
-            *of_models(
-                report.cost_convex,
-                "{name}'s marginal cost falls by {amount:.3g} from {start} to {end} steps",
-            ),
-            *of_models(
-                report.cost_common,
-                "{name}'s cost differs from the strongest model's by {amount:.0%} (at {end} steps)",
-            ),
-        ],
-        "C1, stronger models score higher": of_pairs(report.c1, misorder),
-        "C2, scores rise, ever slower, to a limit": [
-            *of_models(
-                report.c2_rising, "{name} falls by {amount:.3g} from {start} to {end} steps"
-            ),
-            *of_models(
-                report.c2_concave,
-                "{name}'s gain per step rises by {amount:.3g} from {start} to {end} steps",
-            ),
-            *of_models(report.c2_bounded, "{name} has no finite limit"),
-        ],
-        "C3, stronger models' lead in effort grows with the score": of_pairs(report.c3, gap_fall),
-    }
-    lines = [
-        f"{condition}: {'fails: ' + '; '.join(found) if found else 'holds'}."
-        for condition, found in conditions.items()
-    ]
-    if report.holds:
-        follows = (
-            "neighbours alone decide whether nobody gains, and a level that stabilizes does so "
-            "with all higher ones"
-        )
-    else:
-        follows = (
-            "passing several models at once can pay where passing one does not, and a level above "
-            "a stabilizing one need not stabilize"
-        )
-    return "\n".join([*lines, f"At efforts up to {reach} steps: {follows}."])
-
-
-def _more(count: int, kind: str, check: ModelCheck | PairCheck) -> list[str]:
-    """What is to be added to the violations put in words."""
-    found = []
-    if count > _NAMED:
-        others = count - _NAMED
-        found.append(f"so it is with {others} more {kind}{'s' if others > 1 else ''}")
-    if count and float(check.resolution) > 0:
-        found.append(
-            f"seen at efforts between which 1 + e grows by up to {math.expm1(check.resolution):.1%}"
-        )
-    return found
-
-
-def _steps(effort: Any) -> str:
-    """An effort in words."""
-    effort = float(effort)
-    if not math.isfinite(effort):
-        return "infinitely many" if effort > 0 else str(effort)
-    return f"{effort:,.0f}" if effort >= 1e4 else f"{effort:.4g}"

@@ -88,6 +88,7 @@ def test_prints_and_writes_everything(run, write):
     assert files == {
         "analysis.json",
         *(f"{name}.csv" for name in ("models", "points", "pairs", "efforts", "thresholds")),
+        *("conditions.csv", "assumptions.csv"),
         *(f"curves_and_effort.{suffix}" for suffix in ("png", "svg")),
         *(f"thresholds.{suffix}" for suffix in ("png", "svg")),
     }

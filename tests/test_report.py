@@ -153,7 +153,7 @@ def test_files_hold_the_same_numbers(exact, tmp_path):
     written = {path.name: path for path in tables.write_files(exact, tmp_path)}
     assert set(written) == {path.name for path in tmp_path.iterdir()}
     rows = {}
-    for name in ("models", "points", "pairs", "efforts", "thresholds"):
+    for name in ("models", "points", "pairs", "efforts", "thresholds", "assumptions"):
         with written[f"{name}.csv"].open(newline="", encoding="utf-8") as file:
             rows[name] = list(csv.DictReader(file))
     assert [float(row["alpha"]) for row in rows["models"]] == [m.alpha for m in exact.models]
@@ -167,6 +167,7 @@ def test_files_hold_the_same_numbers(exact, tmp_path):
     assert levels == sorted(set(levels))
     at_ten = next(row for row in rows["efforts"] if float(row["delta"]) == 10)
     assert float(at_ten["weak passes middle"]) == exact.effort.by_pair[1, 1]
+    assert rows["assumptions"] == []  # they hold: a header alone
 
 
 def test_figures_are_written(exact, tmp_path):
@@ -271,6 +272,89 @@ def test_ranking_against_capability_is_said(tmp_path):
     # The one ahead is passed by a model behind it: nobody is counted as passing who is ahead.
     assert (found.effort.by_pair == 0).all()
     assert (found.effort.least > 0).all()
+
+
+def test_assumptions_that_hold_are_said(exact):
+    audit = exact.audit
+    assert audit.measured.holds and audit.endless.holds
+    assert not audit.differ.any()
+    text = tables.to_text(exact)
+    assert "at efforts up to 1,000 steps, the last one measured" in text
+    for name in ("4.1, one convex cost", "C1, stronger models", "C2, scores rise", "C3, stronger"):
+        (line,) = (line for line in text.splitlines() if line.startswith(f"  {name}"))
+        assert line.endswith(": holds")
+    assert "Neighbours decide" in text
+
+
+@pytest.fixture(scope="module")
+def misled(tmp_path_factory):
+    """Neighbours are not enough: the weakest model learns as fast as the strongest and jumps."""
+    alpha, beta = np.array([[1.0], [0.0], [-0.1]]), np.array([[1.0], [0.2], [1.0]])
+    path = tmp_path_factory.mktemp("misled") / "scores.csv"
+    write_table(path, curve(alpha, beta, STEPS))
+    return analysis_of(path, lower=LOWER, worths=(1.0, 10.0, 100.0, 500.0))
+
+
+def test_broken_assumptions_are_said(misled):
+    """C1: weak passes middle where 0.8·log(1 + e) = 0.1, at 0.133 steps."""
+    report = misled.audit.measured
+    assert np.argwhere(report.c1.fails).tolist() == [[2, 1]]
+    # The largest misorder is that of the end or of some of the efforts on the way.
+    efforts = np.expm1(np.linspace(0, np.log1p(1000.0), 2001))
+    ahead = curve(-0.1, 1.0, efforts) - curve(0.0, 0.2, efforts)
+    assert report.c1.amount[2, 1] == pytest.approx(ahead.max(), rel=1e-3)
+    assert report.c2_rising.holds and report.c2_concave.holds and report.cost_convex.holds
+    text = " ".join(tables.to_text(misled).split())
+    assert f"fails: weak is ahead of middle by up to {ahead.max():.3g} (at" in text
+    assert "the effort that weak needs beyond middle's falls by" in text
+
+
+def test_disagreement_of_the_conditions_is_said(misled):
+    """At Δ = 0 passing strong takes weak e^1.1 − 1 = 2.004 steps, and middle e^5 − 1 = 147."""
+    audit, passes_middle = misled.audit, math.expm1(0.1 / 0.8)
+    assert audit.adjacent.delta.tolist() == [0, 0, 0, np.inf]
+    assert audit.adjacent.upper[:3] == pytest.approx([passes_middle] * 3, rel=1e-5)
+    assert audit.exact.delta.tolist() == [0, np.inf, np.inf, np.inf]
+    assert audit.differ.tolist() == [False, True, True, False]
+    assert audit.level[1:3].tolist() == [0, 0]
+    assert audit.weak.tolist() == [-1, 2, 2, -1]
+    assert audit.rival.tolist() == [-1, 0, 0, -1]
+    gains = np.array([10, 100]) - math.expm1(1.1)
+    assert audit.gain[1:3] == pytest.approx(gains, rel=1e-5)
+    text = " ".join(tables.to_text(misled).split())
+    assert (
+        "is not enough at 2 of 4 worths: at 10 neighbours alone say stable from 0 to 0.1331" in text
+    )
+    assert (
+        "all models never stable: at Δ = 0 weak gains 7.9958 steps by passing strong, over" in text
+    )
+
+
+def test_audit_is_in_the_files(misled, tmp_path):
+    document = json.loads(tables.to_json(misled))
+    measured, endless = document["assumptions"]
+    assert (measured["max_effort"], endless["max_effort"]) == (1000, "inf")
+    assert [name for name, holds in measured["holds"].items() if not holds] == ["c1", "c3"]
+    for report, audit in ((measured, misled.audit.measured), (endless, misled.audit.endless)):
+        assert [row["condition"] for row in report["violations"]] == ["c1", "c3"]
+        for row in report["violations"]:
+            check = getattr(audit, row["condition"])
+            assert (row["model"], row["rival"]) == ("weak", "middle")
+            assert float(row["amount"]) == check.amount[2, 1]
+    case = document["conditions"][1]
+    assert case["differ"] and (case["weak"], case["rival"]) == ("weak", "strong")
+    assert (case["exact"]["delta"], case["exact"]["status"]) == ("inf", "NOWHERE")
+    assert (case["adjacent"]["delta"], case["adjacent"]["status"]) == (0, "INTERVAL")
+    tables.write_files(misled, tmp_path)
+    with (tmp_path / "assumptions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["amount"]) for row in rows] == [
+        float(row["amount"]) for row in measured["violations"] + endless["violations"]
+    ]
+    with (tmp_path / "conditions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["exact delta"] for row in rows] == ["0.0", "inf", "inf", "inf"]
+    assert [row["weak"] for row in rows] == ["", "weak", "weak", ""]
 
 
 def test_misfit_is_said(tmp_path):

@@ -24,6 +24,7 @@ from tbtjax.measure import (
     fit_logit_ols,
     fit_power_law,
 )
+from tbtjax.report.audit import Audit, audit, levels_of
 from tbtjax.rewards import equal_gaps, geometric_rewards, top_k, winner_take_all
 from tbtjax.threshold import Status, rule_of_thumb, stabilizing_threshold
 
@@ -241,6 +242,7 @@ class Analysis:
       effort_curve: overtaking at the levels of the figure.
       thresholds: Δ* at the worths asked for.
       threshold_curve: Δ* at the worths of the figure.
+      audit: which assumptions the curves break, and whether that matters at the worths asked for.
       last_step: the largest step measured for any model.
       left_out: (model, why) for each model that was read but is not analysed, and ("", why) for
         each file or score that is not.
@@ -258,6 +260,7 @@ class Analysis:
     effort_curve: Efforts
     thresholds: Thresholds
     threshold_curve: Thresholds
+    audit: Audit
     last_step: float
     left_out: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
@@ -302,6 +305,8 @@ def analyze(trajectories: Trajectories, settings: Settings) -> Analysis:
     thresholds = _thresholds(
         curves, unit_rewards, np.concatenate([worths, _curve_worths(worths)]), settings.deviations
     )
+    at_worths = _rows(thresholds, slice(None, len(worths)))
+    rewards = worths[:, None] * unit_rewards
     analysis = Analysis(
         source=trajectories.source,
         task=trajectories.tasks[0] or None,
@@ -312,8 +317,9 @@ def analyze(trajectories: Trajectories, settings: Settings) -> Analysis:
         rho=rho,
         effort=_rows(efforts, slice(None, len(table_levels))),
         effort_curve=_rows(efforts, slice(len(table_levels), None)),
-        thresholds=_rows(thresholds, slice(None, len(worths))),
+        thresholds=at_worths,
         threshold_curve=_rows(thresholds, slice(len(worths), None)),
+        audit=audit(curves, rewards, last_step, levels_of(at_worths), settings.deviations),
         last_step=last_step,
         left_out=left_out,
         warnings=(),

@@ -16,11 +16,15 @@ from typing import Any
 import numpy as np
 
 from tbtjax._version import __version__
+from tbtjax.assumptions import AssumptionReport
 from tbtjax.report.analysis import Analysis, Efforts, Thresholds
+from tbtjax.report.audit import Levels
 from tbtjax.threshold import Status
 
 #: Model names are shortened in tables, so that a row fits on a line.
 _NAME_WIDTH = 32
+#: So many worths at which the two conditions differ are put in words.
+_MOST_DISAGREEMENTS = 3
 _ORDERS = {
     "size": "by size, largest first",
     "score": "by score at each model's last step, highest first",
@@ -30,7 +34,8 @@ _ORDERS = {
 def to_text(analysis: Analysis) -> str:
     """The whole analysis as tables for a terminal of 100 columns."""
     parts = [_opening(analysis), _fits(analysis), _pairs(analysis), _least(analysis)]
-    return "\n\n".join([*parts, _threshold_table(analysis), *_closing(analysis)]) + "\n"
+    parts += [_threshold_table(analysis), _assumptions(analysis), _neighbours(analysis)]
+    return "\n\n".join([*parts, *_closing(analysis)]) + "\n"
 
 
 def number(value: float) -> str:
@@ -195,11 +200,82 @@ def _threshold_table(analysis: Analysis) -> str:
     return f"{title}\n{_table(header, rows, text_columns=(2, 3))}"
 
 
-def _closing(analysis: Analysis) -> list[str]:
-    return [
-        textwrap.fill(f"Warning: {text}.", 100, subsequent_indent="  ", break_on_hyphens=False)
-        for text in analysis.warnings
+def _assumptions(analysis: Analysis) -> str:
+    """Each assumption with its worst violation; all of them are in the files."""
+    names = [_short(name) for name in analysis.names]
+    measured = analysis.audit.measured.violations(names, most=1)
+    endless = analysis.audit.endless.violations(names, most=1)
+    lines = [
+        "The paper's assumptions on these curves, at efforts up to "
+        f"{_given(analysis.last_step)} steps, the last one measured"
     ]
+    for condition, found in measured.items():
+        lines.append(_item(f"{condition}: {'fails: ' + '; '.join(found) if found else 'holds'}"))
+    beyond = {name: found for name, found in endless.items() if found and not measured[name]}
+    for condition, found in beyond.items():
+        lines.append(_item(f"beyond, extrapolated: {condition}: fails: {'; '.join(found)}"))
+    return "\n".join(lines)
+
+
+def _item(text: str) -> str:
+    return textwrap.fill(
+        text, 100, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+    )
+
+
+def _neighbours(analysis: Analysis) -> str:
+    """Where the adjacent condition and the exact one disagree, in words."""
+    audit, worths = analysis.audit, analysis.thresholds.worths
+    rows = np.flatnonzero(audit.differ)
+    if not len(rows):
+        return _paragraph(
+            "Neighbours decide: the paper's condition, by which nobody gains by passing the next "
+            "more capable model, gives the same stable levels as the exact one, by which nobody "
+            f"gains by passing any, at {'every worth' if len(worths) > 1 else 'this worth'}."
+        )
+    cases = [_disagreement(analysis, row) for row in rows[:_MOST_DISAGREEMENTS]]
+    others = len(rows) - len(cases)
+    return _paragraph(
+        "Neighbours do not decide: the paper's condition, by which nobody gains by passing the "
+        f"next more capable model, is not enough at {len(rows)} of {len(worths)} worths: "
+        + "; ".join(cases)
+        + (f"; so it is with {others} more worth{'s' * (others > 1)}." if others else ".")
+    )
+
+
+def _disagreement(analysis: Analysis, row: int) -> str:
+    audit = analysis.audit
+    text = (
+        f"at {_given(analysis.thresholds.worths[row])} neighbours alone say "
+        f"{_stable_levels(audit.adjacent, row)}, all models {_stable_levels(audit.exact, row)}"
+    )
+    weak, rival = audit.weak[row], audit.rival[row]
+    if weak < 0:
+        return text
+    between = [_name(analysis, index) for index in range(rival + 1, weak)]
+    over = " and ".join(between) if len(between) <= 2 else f"{len(between)} models"
+    return (
+        f"{text}: at Δ = {number(audit.level[row])} {_name(analysis, weak)} gains "
+        f"{number(audit.gain[row])} steps by passing {_name(analysis, rival)}, over {over}"
+    )
+
+
+def _stable_levels(levels: Levels, row: int) -> str:
+    delta, upper, settled = levels.delta[row], levels.upper[row], levels.settled[row]
+    if np.isinf(delta):
+        return "never stable"
+    if np.isinf(upper):
+        return f"stable from {number(delta)} on"
+    again = f" and from {number(settled)} on" if np.isfinite(settled) else ""
+    return f"stable from {number(delta)} to {number(upper)}{again}"
+
+
+def _closing(analysis: Analysis) -> list[str]:
+    return [_paragraph(f"Warning: {text}.") for text in analysis.warnings]
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, 100, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], text_columns: Any) -> str:
@@ -283,6 +359,15 @@ def _document(analysis: Analysis) -> dict[str, Any]:
         "effort_curve": _effort_rows(analysis, analysis.effort_curve),
         "thresholds": _threshold_rows(analysis, analysis.thresholds),
         "threshold_curve": _threshold_rows(analysis, analysis.threshold_curve),
+        "conditions": _condition_rows(analysis),
+        "assumptions": [
+            {
+                "max_effort": report.max_effort,
+                "holds": {name: bool(getattr(report, name).holds) for name in _CONDITIONS},
+                "violations": _violations(analysis, report),
+            }
+            for report in (analysis.audit.measured, analysis.audit.endless)
+        ],
     }
 
 
@@ -313,6 +398,59 @@ def _threshold_rows(analysis: Analysis, thresholds: Thresholds) -> list[dict[str
             "by_pair": thresholds.by_pair[row],
         }
         for row, worth in enumerate(thresholds.worths)
+    ]
+
+
+#: The conditions of the audit, by the names of `AssumptionReport`.
+_CONDITIONS = (
+    *("cost_zero", "cost_positive", "cost_convex", "cost_common"),
+    *("c1", "c2_rising", "c2_concave", "c2_bounded", "c3"),
+)
+
+
+def _violations(analysis: Analysis, report: AssumptionReport) -> list[dict[str, Any]]:
+    """Every violation, those of one condition together and the largest first."""
+    names, rows = analysis.names, []
+    for condition in _CONDITIONS:
+        check = getattr(report, condition)
+        failing = [tuple(index) for index in np.argwhere(check.fails)]
+        for index in sorted(failing, key=lambda index: -check.amount[index]):
+            rows.append(
+                {
+                    "condition": condition,
+                    "model": names[index[0]],
+                    "rival": names[index[1]] if len(index) > 1 else None,
+                    "amount": check.amount[index],
+                    "start": check.start[index],
+                    "end": check.end[index],
+                }
+            )
+    return rows
+
+
+def _condition_rows(analysis: Analysis) -> list[dict[str, Any]]:
+    audit = analysis.audit
+
+    def levels(levels: Levels, row: int) -> dict[str, Any]:
+        return {
+            "delta": levels.delta[row],
+            "upper": levels.upper[row],
+            "settled": levels.settled[row],
+            "status": Status(int(levels.status[row])).name,
+        }
+
+    return [
+        {
+            "worth": worth,
+            "differ": bool(audit.differ[row]),
+            "exact": levels(audit.exact, row),
+            "adjacent": levels(audit.adjacent, row),
+            "at": audit.level[row],
+            "weak": _model_or_none(analysis, audit.weak[row]),
+            "rival": _model_or_none(analysis, audit.rival[row]),
+            "gain": audit.gain[row],
+        }
+        for row, worth in enumerate(analysis.thresholds.worths)
     ]
 
 
@@ -367,7 +505,26 @@ def write_files(analysis: Analysis, folder: pathlib.Path) -> list[pathlib.Path]:
             folder / "thresholds.csv",
             _widened(document["thresholds"] + document["threshold_curve"], pairs),
         ),
+        _write_csv(folder / "conditions.csv", [_flat(row) for row in document["conditions"]]),
+        _write_csv(
+            folder / "assumptions.csv",
+            [
+                {"max_effort": report["max_effort"], **row}
+                for report in document["assumptions"]
+                for row in report["violations"]
+            ],
+            ["max_effort", "condition", "model", "rival", "amount", "start", "end"],
+        ),
     ]
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the entries of inner objects in columns of their own, "exact delta"."""
+    flat = {}
+    for key, value in row.items():
+        inner = value if isinstance(value, dict) else {"": value}
+        flat |= {f"{key} {name}".strip(): item for name, item in inner.items()}
+    return flat
 
 
 def _widened(rows: list[dict[str, Any]], pairs: list[str]) -> list[dict[str, Any]]:
@@ -381,9 +538,11 @@ def _widened(rows: list[dict[str, Any]], pairs: list[str]) -> list[dict[str, Any
     ]
 
 
-def _write_csv(path: pathlib.Path, rows: list[dict[str, Any]]) -> pathlib.Path:
+def _write_csv(
+    path: pathlib.Path, rows: list[dict[str, Any]], columns: Sequence[str] | None = None
+) -> pathlib.Path:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer = csv.DictWriter(file, fieldnames=columns or list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     return path
