@@ -6,6 +6,7 @@ in the shape the user gave, so that what is shared between games is stored once.
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, ClassVar, TypeVar
 
 import jax
@@ -21,7 +22,7 @@ def event_ndims(tree: Any) -> Any:
     One (models) unless the leaf's record says otherwise in its class attribute `event_ndims`, a
     mapping from field name to number of axes.
     """
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+    if _is_record(tree):
         own = getattr(type(tree), "event_ndims", {})
         changes = {}
         for field in dataclasses.fields(tree):
@@ -31,27 +32,38 @@ def event_ndims(tree: Any) -> Any:
             elif not field.metadata.get("static", False):
                 changes[field.name] = event_ndims(value)
         return dataclasses.replace(tree, **changes)
-    return jax.tree.map(lambda _: 1, tree)
+    return jax.tree.map(lambda x: event_ndims(x) if _is_record(x) else 1, tree, is_leaf=_is_record)
+
+
+def _is_record(x: Any) -> bool:
+    return dataclasses.is_dataclass(x) and not isinstance(x, type)
+
+
+def _leaves(tree: Any) -> Iterator[tuple[Any, int]]:
+    """The leaves of `tree`, each with the number of trailing axes that belong to one game."""
+    if not _is_record(tree):
+        for leaf in jax.tree.leaves(tree, is_leaf=_is_record):
+            yield from _leaves(leaf) if _is_record(leaf) else ((leaf, 1),)
+        return
+    own = getattr(type(tree), "event_ndims", {})
+    for field in dataclasses.fields(tree):
+        value = getattr(tree, field.name)
+        if field.name in own:
+            yield from ((leaf, own[field.name]) for leaf in jax.tree.leaves(value))
+        elif value is not None and not field.metadata.get("static", False):
+            yield from _leaves(value)
 
 
 def batch_shape(tree: Any) -> tuple[int, ...]:
     """The broadcast shape of the games' axes of all leaves of `tree`."""
-    shapes = jax.tree.map(
-        lambda x, k: jnp.shape(x)[: max(jnp.ndim(x) - k, 0)], tree, event_ndims(tree)
-    )
-    leaves = jax.tree.leaves(shapes, is_leaf=lambda x: isinstance(x, tuple))
-    return np.broadcast_shapes(*leaves)
+    shapes = (np.shape(x)[: max(np.ndim(x) - k, 0)] for x, k in _leaves(tree))
+    return np.broadcast_shapes(*shapes)
 
 
 def num_models(tree: Any) -> int:
     """The common size of the models axis of all leaves of `tree`; 1 where no leaf has one."""
-
-    def size(x, k):
-        return (jnp.shape(x)[-k],) if k > 0 and jnp.ndim(x) >= k else (1,)
-
-    sizes = jax.tree.map(size, tree, event_ndims(tree))
-    leaves = jax.tree.leaves(sizes, is_leaf=lambda x: isinstance(x, tuple))
-    return np.broadcast_shapes((1,), *leaves)[0]
+    sizes = (np.shape(x)[-k] for x, k in _leaves(tree) if 0 < k <= np.ndim(x))
+    return np.broadcast_shapes((1,), *((size,) for size in sizes))[0]
 
 
 def take_games(tree: _T, shape: tuple[int, ...], index: Any) -> _T:
@@ -109,6 +121,7 @@ def align(tree: _T, ndim: int | None = None) -> _T:
         x = jnp.asarray(x)
         games = max(x.ndim - k, 0)
         event = (1,) * (k - x.ndim) + x.shape[games:]
-        return x.reshape(*(1,) * (wanted - games), *x.shape[:games], *event)
+        shape = (*(1,) * (wanted - games), *x.shape[:games], *event)
+        return x if x.shape == shape else x.reshape(shape)
 
     return jax.tree.map(pad, tree, event_ndims(tree))

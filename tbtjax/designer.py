@@ -14,6 +14,7 @@ ours.
 """
 
 import dataclasses
+import functools
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -22,9 +23,9 @@ import jax.numpy as jnp
 from tbtjax._checks import as_array, as_level, check_broadcast
 from tbtjax._records import Record
 from tbtjax._rivals import compare_scores, ranks
-from tbtjax.effort import aligned_profile
+from tbtjax.effort import aligned_profile, checked_profile
 from tbtjax.equilibrium import is_zero_effort_pne
-from tbtjax.game import RankingGame, models_present
+from tbtjax.game import RankingGame, check_game, models_present
 from tbtjax.response import Ties, standing
 from tbtjax.threshold import stabilizing_threshold
 
@@ -101,8 +102,15 @@ def designer_utility(
     """
     if agreement not in ("exact", "kendall"):
         raise ValueError(f'agreement must be "exact" or "kendall"; got {agreement!r}')
-    game, level, efforts = aligned_profile(game, delta, efforts)
+    level, efforts = checked_profile(game, delta, efforts)
     reward, rates = _designer_terms(game, reward, cost_rate)
+    return _designer_utility(game, level, efforts, reward, rates, agreement, ties)
+
+
+@functools.partial(jax.jit, static_argnums=(5, 6))
+def _designer_utility(game, level, efforts, reward, rates, agreement: Agreement, ties: Ties):
+    game, level, efforts = aligned_profile(game, level, efforts)
+    reward, rates = _usable_terms(game, reward, rates)
     present = models_present(game)
     at = standing(game, level, ties)
     usable = at.valid & ~jnp.any(jnp.isnan(efforts) & present, axis=-1)
@@ -132,9 +140,9 @@ def _times(rate: jax.Array, steps: jax.Array) -> jax.Array:
 
 
 def _designer_terms(game: RankingGame, reward: Any, cost_rate: Any) -> tuple[jax.Array, jax.Array]:
-    """B `[...]`, and the rate of each present model `[..., n]` (0 for others); NaN if unusable."""
+    """B `[...]` and the rate of each model `[..., n or 1]`, as arrays of the game's dtype."""
     reward = as_level("reward", reward, game.dtype, game.batch_shape)
-    rates = as_array("cost_rate", cost_rate).astype(game.dtype)
+    rates = as_array("cost_rate", cost_rate, game.dtype)
     rates = rates.reshape(rates.shape or (1,))
     n = game.num_models
     if rates.shape[-1] not in (1, n):
@@ -143,6 +151,11 @@ def _designer_terms(game: RankingGame, reward: Any, cost_rate: Any) -> tuple[jax
             f"alike); got shape {rates.shape}"
         )
     check_broadcast(game=(*game.batch_shape, n), cost_rate=(*rates.shape[:-1], n))
+    return reward, rates
+
+
+def _usable_terms(game: RankingGame, reward: Any, rates: Any) -> tuple[jax.Array, jax.Array]:
+    """B `[...]`, and the rate of each present model `[..., n]` (0 for others); NaN if unusable."""
     rates = jnp.where(rates >= 0, rates, jnp.nan)
     rates = jnp.where(models_present(game), rates, 0)
     return jnp.where(reward >= 0, reward, jnp.nan), rates
@@ -179,8 +192,14 @@ def optimal_tbt(game: RankingGame, reward: Any, cost_rate: Any) -> OptimalTbt:
 
     Source: Chen, Zhang, Hardt (arXiv 2603.08371), section 5; finite rewards are ours.
     """
+    check_game(game)
+    return _optimal_tbt(game, *_designer_terms(game, reward, cost_rate))
+
+
+@jax.jit
+def _optimal_tbt(game: RankingGame, reward: jax.Array, rates: jax.Array) -> OptimalTbt:
     first = stabilizing_threshold(game).delta
-    reward, rates = _designer_terms(game, reward, cost_rate)
+    reward, rates = _usable_terms(game, reward, rates)
     rate = jnp.sum(rates, axis=-1)
     # Masked before the product, so that a game without an answer leaves no NaN in gradients.
     exists = jnp.isfinite(first)

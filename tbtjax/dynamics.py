@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tbtjax._checks import as_level
+from tbtjax._checks import as_array, as_level
 from tbtjax._rivals import compare_scores, is_ahead, ranks
-from tbtjax.effort import aligned_profile, effort_to_outrank
+from tbtjax.effort import aligned_profile, checked_profile, effort_to_outrank
 from tbtjax.game import RankingGame, models_present
 from tbtjax.response import Standing, Ties, standing
 
@@ -103,15 +103,17 @@ def best_response_dynamics(
         raise ValueError(f"rounds must be an integer of 1 or more; got {rounds!r}")
     if order not in ("simultaneous", "sequential"):
         raise ValueError(f'order must be "simultaneous" or "sequential"; got {order!r}')
-    game, level, efforts = aligned_profile(game, delta, efforts)
-    shape = np.broadcast_shapes(game.batch_shape, level.shape[:-1], efforts.shape[:-1])
-    step = as_level("margin", margin, game.dtype, shape)
-    step = step.reshape(*(1,) * (level.ndim - 1 - step.ndim), *step.shape, 1)
+    level, efforts = checked_profile(game, delta, efforts)
+    step = as_array("margin", margin, game.dtype)
     return _race(game, level, efforts, step, rounds, order, ties)
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
 def _race(game, level, efforts, margin, rounds: int, order: Order, ties: Ties) -> ArmsRace:
+    game, level, efforts = aligned_profile(game, level, efforts)
+    shape = np.broadcast_shapes(game.batch_shape, level.shape[:-1], efforts.shape[:-1])
+    margin = as_level("margin", margin, game.dtype, shape)
+    margin = margin.reshape(*(1,) * (level.ndim - 1 - margin.ndim), *margin.shape, 1)
     at = standing(game, level, ties)
     n, present = game.num_models, models_present(game)
     usable = present & ~jnp.isnan(efforts)

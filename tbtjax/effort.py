@@ -24,7 +24,19 @@ from tbtjax._rivals import (
     score_resolution,
 )
 from tbtjax.curves import PowerLaw
-from tbtjax.game import RankingGame, models_present
+from tbtjax.game import RankingGame, check_game, models_present
+
+
+def checked_level(game: RankingGame, delta: Any) -> jax.Array:
+    """`delta` as an array `[...]` of the game's dtype; raises where one of the two is unusable."""
+    check_game(game)
+    return as_level("delta", delta, game.dtype, game.batch_shape)
+
+
+def checked_profile(game: RankingGame, delta: Any, efforts: Any) -> tuple[jax.Array, jax.Array]:
+    """Level `[...]` and efforts `[..., n or 1]` as arrays of the game's dtype."""
+    level = checked_level(game, delta)
+    return level, as_array("efforts", efforts, game.dtype)
 
 
 def aligned_at(game: RankingGame, delta: Any, ndim: int = 0) -> tuple[RankingGame, jax.Array]:
@@ -35,11 +47,7 @@ def aligned_at(game: RankingGame, delta: Any, ndim: int = 0) -> tuple[RankingGam
       delta: tune-before-test level.
       ndim: number of games' axes wanted at least.
     """
-    if not isinstance(game, RankingGame):
-        raise TypeError(
-            f"game must be a RankingGame (ranking_game(...)); got {type(game).__name__}"
-        )
-    level = as_level("delta", delta, game.dtype, game.batch_shape)
+    level = checked_level(game, delta)
     ndim = max(ndim, level.ndim, len(game.batch_shape))
     level = level.reshape(*(1,) * (ndim - level.ndim), *level.shape, 1)
     return _without_absent(align(game, ndim)), jnp.where(level >= 0, level, jnp.nan)
@@ -75,9 +83,9 @@ def aligned_profile(
     game: RankingGame, delta: Any, efforts: Any
 ) -> tuple[RankingGame, jax.Array, jax.Array]:
     """The game, the levels `[..., 1]` and the efforts `[..., n]`, aligned and checked."""
-    efforts = as_array("efforts", efforts)
+    level, efforts = checked_profile(game, delta, efforts)
     efforts = efforts.reshape(efforts.shape or (1,))
-    game, level = aligned_at(game, delta, efforts.ndim - 1)
+    game, level = aligned_at(game, level, efforts.ndim - 1)
     n = game.num_models
     if efforts.shape[-1] not in (1, n):
         raise ValueError(
@@ -87,7 +95,7 @@ def aligned_profile(
     check_broadcast(
         game=(*game.batch_shape, n), delta=level.shape, efforts=(*efforts.shape[:-1], n)
     )
-    efforts = jnp.broadcast_to(efforts.astype(game.dtype), (*efforts.shape[:-1], n))
+    efforts = jnp.broadcast_to(efforts, (*efforts.shape[:-1], n))
     efforts = efforts.reshape(*(1,) * (level.ndim - efforts.ndim), *efforts.shape)
     return game, level, jnp.where(efforts >= 0, efforts, jnp.nan)
 
@@ -116,6 +124,11 @@ def baseline_scores(game: RankingGame, delta: Any) -> jax.Array:
 
     Source: Chen, Zhang, Hardt (arXiv 2603.08371), section 2.
     """
+    return _baseline_scores(game, checked_level(game, delta))
+
+
+@jax.jit
+def _baseline_scores(game: RankingGame, delta: jax.Array) -> jax.Array:
     game, level = aligned_at(game, delta)
     scores = game.curves.score(level)
     scores = jnp.broadcast_to(scores, (*scores.shape[:-1], game.num_models))
@@ -151,6 +164,11 @@ def just_overtake_effort(game: RankingGame, delta: Any) -> jax.Array:
 
     Source: Chen, Zhang, Hardt (arXiv 2603.08371), Def. 4.4.
     """
+    return _just_overtake_effort(game, checked_level(game, delta))
+
+
+@jax.jit
+def _just_overtake_effort(game: RankingGame, delta: jax.Array) -> jax.Array:
     game, level = aligned_at(game, delta)
     return _effort_to_pass(game, next_stronger(game), level)[0, ..., 1:]
 
@@ -179,6 +197,11 @@ def overtake_effort(game: RankingGame, delta: Any) -> jax.Array:
       >>> [f"{effort:.2f}" for effort in overtake_effort(game, 0.0)[2]]
       ['6.39', '1.72', '0.00']
     """
+    return _overtake_effort(game, checked_level(game, delta))
+
+
+@jax.jit
+def _overtake_effort(game: RankingGame, delta: jax.Array) -> jax.Array:
     game, level = aligned_at(game, delta)
     n = game.num_models
     rivals = other_models(game)

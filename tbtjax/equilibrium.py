@@ -8,6 +8,7 @@
 Source: Chen, Zhang, Hardt (arXiv 2603.08371), section 4.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ from tbtjax._rivals import (
     score_lead,
     stability_margin,
 )
-from tbtjax.effort import aligned_at
+from tbtjax.effort import aligned_at, checked_level
 from tbtjax.game import RankingGame, is_valid
 
 
@@ -58,6 +59,11 @@ def is_zero_effort_pne(game: RankingGame, delta: Any, deviations: Deviations = "
     Source: Chen, Zhang, Hardt (arXiv 2603.08371), Prop. 4.5, Thm. 4.6.
     """
     check_deviations(deviations)
+    return _is_zero_effort_pne(game, checked_level(game, delta), deviations)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _is_zero_effort_pne(game: RankingGame, delta: jax.Array, deviations: Deviations) -> jax.Array:
     game, level = aligned_at(game, delta)
     rivals = other_models(game)
     ahead = is_ahead(game, rivals, score_lead(game, rivals, level))

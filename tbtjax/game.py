@@ -94,11 +94,15 @@ def ranking_game(curves: Any, rewards: Any, cost: Any, present: Any = None) -> R
     dtype = common_dtype([rewards, *_floating_leaves(curves), *_floating_leaves(cost)])
 
     def cast(x):
-        floating = hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
-        return jnp.asarray(x, dtype) if floating else x
+        if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.floating):
+            return x
+        if isinstance(x, jax.Array) and x.dtype == dtype and not x.weak_type:
+            return x
+        return jnp.asarray(x, dtype)
 
-    curves, cost = jax.tree.map(cast, (curves, cost))
-    rewards = rewards.astype(dtype)
+    curves, cost, rewards = jax.tree.map(cast, (curves, cost, rewards))
+    if not jnp.issubdtype(rewards.dtype, jnp.floating):
+        rewards = rewards.astype(dtype)
     if present is not None:
         present = jnp.asarray(present)
         if present.dtype != jnp.bool_:
@@ -116,6 +120,14 @@ def ranking_game(curves: Any, rewards: Any, cost: Any, present: Any = None) -> R
             f"for all alike); got shape {rewards.shape}"
         )
     return RankingGame(curves, rewards, cost, present)
+
+
+def check_game(game: Any) -> None:
+    """Raises unless `game` is a `RankingGame`."""
+    if not isinstance(game, RankingGame):
+        raise TypeError(
+            f"game must be a RankingGame (ranking_game(...)); got {type(game).__name__}"
+        )
 
 
 def models_present(game: RankingGame) -> jax.Array:

@@ -26,6 +26,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tbtjax._checks import as_array
 from tbtjax._records import Record
 from tbtjax._rivals import (
     Rivals,
@@ -35,7 +36,7 @@ from tbtjax._rivals import (
     ranks,
     rewards_of_ranks,
 )
-from tbtjax.effort import aligned_profile, effort_to_outrank
+from tbtjax.effort import aligned_profile, checked_profile, effort_to_outrank
 from tbtjax.game import RankingGame, is_valid, models_present
 
 Ties = Literal["baseline", "capability"]
@@ -137,7 +138,7 @@ def developer_utility(
 
     Source: Chen, Zhang, Hardt (arXiv 2603.08371), eq. 1.
     """
-    return _utility(*aligned_profile(game, delta, efforts), ties)
+    return _utility(game, *checked_profile(game, delta, efforts), ties)
 
 
 def best_response(
@@ -173,7 +174,7 @@ def best_response(
       >>> [f"{u:.3f}" for u in best_response(game, 0.0, [5.0, 0.0]).utility]
       ['1.000', '0.000']
     """
-    return _best_response(*aligned_profile(game, delta, efforts), ties)
+    return _best_response(game, *checked_profile(game, delta, efforts), ties)
 
 
 def deviation_gain(
@@ -205,8 +206,7 @@ def deviation_gain(
       >>> [f"{gain:.2f}" for gain in deviation_gain(game, 0.0, [1.0, 0.0])]
       ['0.25', '0.00']
     """
-    response = best_response(game, delta, efforts, ties=ties)
-    return response.utility - developer_utility(game, delta, efforts, ties=ties)
+    return _deviation_gain(game, *checked_profile(game, delta, efforts), ties)
 
 
 def is_epsilon_pne(
@@ -235,14 +235,26 @@ def is_epsilon_pne(
       >>> [bool(is_epsilon_pne(game, 0.0, [0.0, 0.0], epsilon)) for epsilon in (0.8, 0.9)]
       [False, True]
     """
-    gain = jnp.max(deviation_gain(game, delta, efforts, ties=ties), axis=-1, initial=-jnp.inf)
-    return gain <= jnp.asarray(epsilon, gain.dtype)
+    level, efforts = checked_profile(game, delta, efforts)
+    epsilon = as_array("epsilon", epsilon, game.dtype)
+    return _is_epsilon_pne(game, level, efforts, epsilon, ties)
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _is_epsilon_pne(game: RankingGame, delta, efforts, epsilon: jax.Array, ties: Ties):
+    gain = _deviation_gain(game, delta, efforts, ties)
+    return jnp.max(gain, axis=-1, initial=-jnp.inf) <= epsilon
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def _utility(game: RankingGame, level: jax.Array, efforts: jax.Array, ties: Ties) -> jax.Array:
-    """`developer_utility` of what `aligned_profile` gives."""
-    at, efforts, valid = _profile(game, level, efforts, ties)
+def _deviation_gain(game: RankingGame, delta, efforts, ties: Ties) -> jax.Array:
+    best = _best_response(game, delta, efforts, ties).utility
+    return best - _utility(game, delta, efforts, ties)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _utility(game: RankingGame, delta: jax.Array, efforts: jax.Array, ties: Ties) -> jax.Array:
+    at, efforts, valid = _profile(*aligned_profile(game, delta, efforts), ties)
     compared = compare_scores(at.game, at.rivals, at.total(efforts))
     rank = ranks(at.game, at.rivals, compared, at.order)
     return _finished(at, at.utility(rank, efforts), valid, jnp.nan)
@@ -250,10 +262,9 @@ def _utility(game: RankingGame, level: jax.Array, efforts: jax.Array, ties: Ties
 
 @functools.partial(jax.jit, static_argnums=3)
 def _best_response(
-    game: RankingGame, level: jax.Array, efforts: jax.Array, ties: Ties
+    game: RankingGame, delta: jax.Array, efforts: jax.Array, ties: Ties
 ) -> BestResponse:
-    """`best_response` of what `aligned_profile` gives."""
-    at, efforts, valid = _profile(game, level, efforts, ties)
+    at, efforts, valid = _profile(*aligned_profile(game, delta, efforts), ties)
     total, present = at.total(efforts), models_present(at.game)
     # No effort first, so that it is chosen where nothing is better.
     idle = jnp.zeros((), at.game.dtype)

@@ -34,7 +34,7 @@ from tbtjax._rivals import (
 )
 from tbtjax.curves import PowerLaw
 from tbtjax.effort import just_overtake_effort
-from tbtjax.game import RankingGame, is_valid, problems, rewards_by_capability
+from tbtjax.game import RankingGame, check_game, is_valid, problems, rewards_by_capability
 
 
 class Status(enum.IntEnum):
@@ -163,10 +163,7 @@ def stabilizing_threshold(
 
     Source: Chen, Zhang, Hardt (arXiv 2603.08371), Def. 5.4, Prop. 4.5, Cor. 5.5.
     """
-    if not isinstance(game, RankingGame):
-        raise TypeError(
-            f"game must be a RankingGame (ranking_game(...)); got {type(game).__name__}"
-        )
+    check_game(game)
     check_deviations(deviations)
     if isinstance(scan_levels, bool) or not isinstance(scan_levels, int) or scan_levels < 2:
         raise ValueError(f"scan_levels must be an integer of 2 or more; got {scan_levels!r}")
@@ -535,15 +532,17 @@ def rule_of_thumb(game: RankingGame) -> RuleOfThumb:
 
     Source: Chen, Zhang, Hardt (arXiv 2603.08371), Prop. 5.6.
     """
-    if not isinstance(game, RankingGame):
-        raise TypeError(
-            f"game must be a RankingGame (ranking_game(...)); got {type(game).__name__}"
-        )
+    check_game(game)
     if not isinstance(game.curves, PowerLaw):
         raise TypeError(
             "rule_of_thumb needs power-law curves (power_law(...)): it is a statement about their "
             f"learning rates; got {type(game.curves).__name__}"
         )
+    return _rule_of_thumb(game)
+
+
+@jax.jit
+def _rule_of_thumb(game: RankingGame) -> RuleOfThumb:
     e0 = just_overtake_effort(game, jnp.zeros((), game.dtype))
     game = align(game)
     rivals = next_stronger(game)
