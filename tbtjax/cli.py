@@ -5,16 +5,19 @@ compute in float64; the library itself never touches JAX's configuration.
 """
 
 import argparse
+import contextlib
+import hashlib
 import io
 import os
+import platform
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from tbtjax._version import __version__
-from tbtjax.commands import analyze, report, sweep
+from tbtjax.commands import analyze, report, schema, sweep, threshold
 
-_COMMANDS = (analyze, report, sweep)
+_COMMANDS = (analyze, threshold, sweep, report, schema)
 
 _DESCRIPTION = """\
 From measured scores along post-training to the stabilizing tune-before-test threshold: from how
@@ -43,12 +46,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
+    if arguments is None:
+        _keep_programs()
     try:
         return options.run(options)
     except BrokenPipeError:
         # The reader has left (`| head`): nothing more to say, also not when the streams are closed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _keep_programs() -> None:
+    """Has JAX keep what it compiles for the next run, unless the environment says where or not to.
+
+    For each kind of processor apart: a program compiled for one may not run on another, and home
+    folders are shared between machines.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or "jax" in sys.modules:
+        return
+    processor = platform.processor()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        known = ("model name", "flags", "Features", "CPU part")
+        processor += "".join(sorted({line for line in file if line.startswith(known)}))
+    kind = hashlib.sha256(f"{platform.machine()} {processor}".encode()).hexdigest()[:16]
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.path.join(home, "tbtjax", kind)
+    with contextlib.suppress(OSError):
+        os.makedirs(folder, exist_ok=True)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
 
 
 def _parser() -> _Parser:
