@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tbtjax import _conversion
+
 _T = TypeVar("_T")
 
 
@@ -83,9 +85,53 @@ def take_games(tree: _T, shape: tuple[int, ...], index: Any) -> _T:
 
 
 class Record:
-    """What every record offers: `batch_shape`, `num_models` and `record[i]`."""
+    """What every record offers: shapes, `record[i]`, readable printing and conversions.
+
+    Class attributes say what a field's axes are: `event_ndims`, how many of them belong to one game
+    (1, models, where it does not say); `event_dims`, their names ("model" alone, or "model" and
+    points); `enums`, the names of its numbers.
+    """
 
     event_ndims: ClassVar[dict[str, int]] = {}
+    event_dims: ClassVar[dict[str, tuple[str, ...]]] = {}
+    enums: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = Record.__repr__  # instead of a dataclass's own
+
+    def __repr__(self) -> str:
+        """The fields, their values (of many, the range) and what they are; safe under tracing."""
+        return _conversion.summary(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name.
+
+        Returns:
+          NumPy arrays, Python numbers where one has no axes, the names of statuses, and a
+          dictionary for each record inside.
+        """
+        return _conversion.to_dict(self)
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame with a row for each game.
+
+        Where all fields are about the same models (or pairs of neighbours), there is a row for each
+        of these; else numbers of models and pairs have a column each, `by_pair[0]`, `by_pair[1]`.
+
+        Raises:
+          ImportError: pandas is not installed.
+        """
+        return _conversion.to_pandas(self)
+
+    def to_xarray(self) -> Any:
+        """An xarray Dataset with dimensions `game` (or `game_0`, …), `model`, ….
+
+        Raises:
+          ImportError: xarray is not installed.
+        """
+        return _conversion.to_xarray(self)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

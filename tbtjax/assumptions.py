@@ -92,6 +92,9 @@ class PairCheck(Record):
         "end": 2,
         "resolution": 0,
     }
+    event_dims: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(
+        ("fails", "amount", "start", "end"), ("model", "rival")
+    )
 
     holds: jax.Array
     fails: jax.Array

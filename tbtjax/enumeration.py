@@ -44,6 +44,7 @@ class GridEquilibria(Record):
     event_ndims: ClassVar[dict[str, int]] = {
         "count": 0, "efforts": 2, "zero_effort": 0, "consistent": 0,
     }  # fmt: skip
+    event_dims: ClassVar[dict[str, tuple[str, ...]]] = {"efforts": ("equilibrium", "model")}
 
     count: jax.Array
     efforts: jax.Array

@@ -72,6 +72,8 @@ class StabilizingThreshold(Record):
     event_ndims: ClassVar[dict[str, int]] = dict.fromkeys(
         ("delta", "upper", "settled", "pair", "rival", "status"), 0
     )
+    event_dims: ClassVar[dict[str, tuple[str, ...]]] = {"by_pair": ("pair_of_neighbours",)}
+    enums: ClassVar[dict[str, Any]] = {"status": Status}
 
     delta: jax.Array
     upper: jax.Array
@@ -496,6 +498,10 @@ class RuleOfThumb(Record):
       upper_bound: `[..., n − 1]` ours; +inf where it does not hold.
       lower_bound: `[..., n − 1]` ours; 0 where it does not hold.
     """
+
+    event_dims: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(
+        ("e0", "rho", "kappa", "delta", "upper_bound", "lower_bound"), ("pair_of_neighbours",)
+    )
 
     e0: jax.Array
     rho: jax.Array

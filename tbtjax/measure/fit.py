@@ -93,6 +93,9 @@ class PowerLawFit(Record):
     """
 
     event_ndims: ClassVar[dict[str, int]] = {"gradient": 2, "deviation": 2}
+    event_dims: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(
+        ("gradient", "deviation"), ("model", "parameter")
+    )
 
     curves: PowerLaw
     chi2: jax.Array
