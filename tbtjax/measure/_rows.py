@@ -4,8 +4,9 @@ A reader yields a `Row` for each measurement. `table` checks every row and every
 out the curves that cannot be used, saying why.
 """
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,11 +62,21 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def number(row: Row, name: str, expected: str, accept: Callable[[float], bool]) -> float:
-    """The number in a column; NaN where it is blank and not required."""
+def number(
+    row: Row,
+    name: str,
+    expected: str,
+    accept: Callable[[float], bool],
+    required: Collection[str] = REQUIRED,
+) -> float:
+    """The number in a column; NaN where it is blank and not required.
+
+    Raises:
+      Fault: it is no number, or none that is accepted.
+    """
     found = row.values.get(name, "")
     value = _as_float(found)
-    if math.isnan(value) and name not in REQUIRED:
+    if math.isnan(value) and name not in required:
         return value
     if not (math.isfinite(value) and accept(value)):
         what = "empty" if found == "" else shown(found)
@@ -174,31 +185,49 @@ def table(source: str, rows: Iterable[Row], skipped: Iterable[str] = ()) -> Traj
     )
 
 
-def known_columns(path: Any, header: list[str]) -> dict[str, int]:
-    """Where in `header` each known column is.
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The columns that a kind of table has.
 
-    Raises:
-      TrajectoryError: a required column is missing, or one is there twice.
+    Attributes:
+      required: those that must be there.
+      optional: those that are read where they are there.
+      aliases: other names that they may have in a file.
     """
-    titles = [title.strip().lower() for title in header]
-    columns = {}
-    for name in COLUMNS:
-        names = (name, *_ALIASES.get(name, ()))
-        found = [i for i, title in enumerate(titles) if title in names]
-        if len(found) > 1:
-            several = ", ".join(titles[i] for i in found)
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    aliases: dict[str, tuple[str, ...]]
+
+    def places(self, path: Any, header: list[str]) -> dict[str, int]:
+        """Where in `header` each known column is.
+
+        Raises:
+          TrajectoryError: a required column is missing, or one is there twice.
+        """
+        titles = [title.strip().lower() for title in header]
+        columns = {}
+        for name in (*self.required, *self.optional):
+            names = (name, *self.aliases.get(name, ()))
+            found = [i for i, title in enumerate(titles) if title in names]
+            if len(found) > 1:
+                several = ", ".join(titles[i] for i in found)
+                raise TrajectoryError(
+                    f"{path}: header has several columns for the {name} ({several}); expected one"
+                )
+            columns |= dict.fromkeys([name] if found else [], found[0] if found else 0)
+        missing = [name for name in self.required if name not in columns]
+        if missing:
             raise TrajectoryError(
-                f"{path}: header has several columns for the {name} ({several}); expected one"
+                f"{path}: header has no column {listed(missing)}; found {listed(titles)}; expected "
+                f"{listed(self.required)}, separated by commas"
             )
-        columns |= dict.fromkeys([name] if found else [], found[0] if found else 0)
-    missing = [name for name in REQUIRED if name not in columns]
-    if missing:
-        raise TrajectoryError(
-            f"{path}: header has no column {listed(missing)}; found {listed(titles)}; expected "
-            f"{listed(REQUIRED)}, separated by commas"
-        )
-    return columns
+        return columns
 
 
-#: Other names that columns may have in a file.
-_ALIASES = {"task": ("benchmark",), "questions": ("n",)}
+#: The columns of scores along training.
+ALONG_TRAINING = Columns(
+    required=REQUIRED,
+    optional=tuple(name for name in COLUMNS if name not in REQUIRED),
+    aliases={"task": ("benchmark",), "questions": ("n",)},
+)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tbtjax.measure._rows import Row, known_columns
+from tbtjax.measure._rows import ALONG_TRAINING, Columns, Row
 from tbtjax.measure.trajectories import TrajectoryError
 
 
-def read_csv(path: Path) -> Iterator[Row]:
+def read_csv(path: Path, known: Columns = ALONG_TRAINING) -> Iterator[Row]:
     """The rows of a CSV file."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -17,7 +17,7 @@ def read_csv(path: Path) -> Iterator[Row]:
             header = next((line for line in lines if line), None)
             if header is None:
                 raise TrajectoryError(f"{path}: is empty; expected a CSV file with a header")
-            columns = known_columns(path, header)
+            columns = known.places(path, header)
             for line in lines:
                 if not any(field.strip() for field in line):
                     continue
@@ -34,7 +34,7 @@ def read_csv(path: Path) -> Iterator[Row]:
         raise TrajectoryError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def read_parquet(path: Path) -> Iterator[Row]:
+def read_parquet(path: Path, known: Columns = ALONG_TRAINING) -> Iterator[Row]:
     """The rows of a Parquet file; the columns that are not known are not read."""
     try:
         import pyarrow
@@ -47,7 +47,7 @@ def read_parquet(path: Path) -> Iterator[Row]:
     try:
         file = parquet.ParquetFile(path)
         titles = list(file.schema_arrow.names)
-        columns = known_columns(path, titles)
+        columns = known.places(path, titles)
         content = file.read(columns=[titles[i] for i in columns.values()])
         lists = [content.column(titles[i]).to_pylist() for i in columns.values()]
     except (pyarrow.ArrowException, OSError, ValueError) as error:
@@ -64,3 +64,9 @@ def _cell(value: Any) -> Any:
     if value is None:
         return ""
     return value.strip() if isinstance(value, str) else value
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins like a Parquet file."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
