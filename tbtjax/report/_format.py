@@ -75,10 +75,11 @@ def to_json(document: Any) -> str:
     return json.dumps(plain(document), indent=1, ensure_ascii=False, allow_nan=False)
 
 
-def write_csv(path: pathlib.Path, rows: list[dict[str, Any]]) -> pathlib.Path:
-    """Writes rows under the keys of the first one; returns the path."""
+def write_csv(
+    path: pathlib.Path, rows: list[dict[str, Any]], columns: Sequence[str] | None = None
+) -> pathlib.Path:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer = csv.DictWriter(file, fieldnames=columns or list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     return path

@@ -5,24 +5,20 @@ Every number is written with five significant digits as text, and in full in the
 JSON, an empty cell in CSV.
 """
 
-import csv
-import json
-import math
 import pathlib
 import textwrap
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tbtjax._version import __version__
 from tbtjax.assumptions import AssumptionReport
+from tbtjax.report._format import given, number, plain, short, text_table, write_csv
+from tbtjax.report._format import to_json as _to_json
 from tbtjax.report.analysis import Analysis, Efforts, Thresholds
 from tbtjax.report.audit import Levels
 from tbtjax.threshold import Status
 
-#: Model names are shortened in tables, so that a row fits on a line.
-_NAME_WIDTH = 32
 #: So many worths at which the two conditions differ are put in words.
 _MOST_DISAGREEMENTS = 3
 _ORDERS = {
@@ -36,25 +32,6 @@ def to_text(analysis: Analysis) -> str:
     parts = [_opening(analysis), _fits(analysis), _pairs(analysis), _least(analysis)]
     parts += [_threshold_table(analysis), _assumptions(analysis), _neighbours(analysis)]
     return "\n\n".join([*parts, *_closing(analysis)]) + "\n"
-
-
-def number(value: float) -> str:
-    """`value` with five significant digits, thousands apart: 2.2013, 402.12, 384,668."""
-    if math.isnan(value):
-        return "-"
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    if value == 0:
-        return "0"
-    exponent = math.floor(math.log10(abs(value)))
-    if not -5 <= exponent < 9:
-        return f"{value:.4e}"
-    return f"{value:,.{max(0, 4 - exponent)}f}"
-
-
-def _given(value: float | None) -> str:
-    """A number as the user or the data gave it: 10, 0.25, 1,000."""
-    return "-" if value is None else f"{value:,.6g}"
 
 
 def case_in_words(analysis: Analysis, thresholds: Thresholds, row: int) -> str:
@@ -89,7 +66,7 @@ def _why_never(analysis: Analysis, thresholds: Thresholds, row: int) -> str:
 def _opening(analysis: Analysis) -> str:
     settings = analysis.settings
     points = sum(len(model.steps) for model in analysis.models)
-    last = _given(analysis.last_step)
+    last = given(analysis.last_step)
     what = ", ".join(x for x in (analysis.task, analysis.metric) if x)
     lines = [
         ("Data", f"{analysis.source}{f' ({what})' if what else ''}"),
@@ -116,14 +93,14 @@ def _fits(analysis: Analysis) -> str:
         used = f"{model.points_used}/{model.points_used + model.points_left_out}"
         rows.append(
             [
-                _short(model.name),
-                _given(model.parameters_billion),
+                short(model.name),
+                given(model.parameters_billion),
                 used,
                 number(model.alpha),
                 number(model.alpha_deviation),
                 number(model.beta),
                 number(model.beta_deviation),
-                *map(number if settings.limits == "free" else _given, (model.lower, model.upper)),
+                *map(number if settings.limits == "free" else given, (model.lower, model.upper)),
                 number(model.chi2),
                 number(model.reduced_chi2),
                 model.flags.words(),
@@ -138,13 +115,13 @@ def _fits(analysis: Analysis) -> str:
         "Fitted curves: logit((score - lower)/(upper - lower)) = alpha + beta log(1 + step),\n"
         f"{how}, limits {settings.limits}"
     )
-    return f"{title}\n{_table(header, rows, text_columns=(0, 11))}"
+    return f"{title}\n{text_table(header, rows, text_columns=(0, 11))}"
 
 
 def _pairs(analysis: Analysis) -> str:
     levels = analysis.effort.levels
     rows = [
-        [_short(weak), _short(strong), number(rho), *map(number, efforts)]
+        [short(weak), short(strong), number(rho), *map(number, efforts)]
         for weak, strong, rho, efforts in zip(
             analysis.names[1:],
             analysis.names[:-1],
@@ -154,19 +131,19 @@ def _pairs(analysis: Analysis) -> str:
         )
     ]
     header = ["model", "passes", "rho", "e0 = at 0"]
-    header += [f"at {_given(level)}" for level in levels[1:]]
+    header += [f"at {given(level)}" for level in levels[1:]]
     title = (
         "Just-overtake effort of each model against the next more capable one after Δ steps for "
         "all, in\ntraining steps (0: ahead already; inf: never), and learning-rate ratio rho"
     )
-    return f"{title}\n{_table(header, rows, text_columns=(0, 1))}"
+    return f"{title}\n{text_table(header, rows, text_columns=(0, 1))}"
 
 
 def _least(analysis: Analysis) -> str:
     effort = analysis.effort
     rows = [
         [
-            _given(level),
+            given(level),
             number(least),
             f"{_name(analysis, weak)} passes {_name(analysis, rival)}" if weak >= 0 else "nobody",
             "yes" if in_order else "no",
@@ -177,7 +154,7 @@ def _least(analysis: Analysis) -> str:
     ]
     header = ["Δ", "least effort", "by which", "ranking follows capability"]
     title = "Least effort that changes the ranking, against the tune-before-test level Δ"
-    return f"{title}\n{_table(header, rows, text_columns=(2, 3))}"
+    return f"{title}\n{text_table(header, rows, text_columns=(2, 3))}"
 
 
 def _threshold_table(analysis: Analysis) -> str:
@@ -189,7 +166,7 @@ def _threshold_table(analysis: Analysis) -> str:
         delta = thresholds.delta[row]
         rows.append(
             [
-                _given(worth),
+                given(worth),
                 "none" if np.isinf(delta) else number(delta),
                 decided,
                 case_in_words(analysis, thresholds, row),
@@ -197,17 +174,17 @@ def _threshold_table(analysis: Analysis) -> str:
         )
     header = ["worth", "Δ*", "decided by", "case"]
     title = "Δ*: from how many steps of tune-before-test on does no effort pay?"
-    return f"{title}\n{_table(header, rows, text_columns=(2, 3))}"
+    return f"{title}\n{text_table(header, rows, text_columns=(2, 3))}"
 
 
 def _assumptions(analysis: Analysis) -> str:
     """Each assumption with its worst violation; all of them are in the files."""
-    names = [_short(name) for name in analysis.names]
+    names = [short(name) for name in analysis.names]
     measured = analysis.audit.measured.violations(names, most=1)
     endless = analysis.audit.endless.violations(names, most=1)
     lines = [
         "The paper's assumptions on these curves, at efforts up to "
-        f"{_given(analysis.last_step)} steps, the last one measured"
+        f"{given(analysis.last_step)} steps, the last one measured"
     ]
     for condition, found in measured.items():
         lines.append(_item(f"{condition}: {'fails: ' + '; '.join(found) if found else 'holds'}"))
@@ -246,7 +223,7 @@ def _neighbours(analysis: Analysis) -> str:
 def _disagreement(analysis: Analysis, row: int) -> str:
     audit = analysis.audit
     text = (
-        f"at {_given(analysis.thresholds.worths[row])} neighbours alone say "
+        f"at {given(analysis.thresholds.worths[row])} neighbours alone say "
         f"{_stable_levels(audit.adjacent, row)}, all models {_stable_levels(audit.exact, row)}"
     )
     weak, rival = audit.weak[row], audit.rival[row]
@@ -278,31 +255,13 @@ def _paragraph(text: str) -> str:
     return textwrap.fill(text, 100, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], text_columns: Any) -> str:
-    """Columns two blanks apart, numbers to the right and text to the left."""
-    rows = [list(header), *rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = []
-    for row in rows:
-        cells = (
-            cell.ljust(width) if column in text_columns else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(f"  {line}" for line in lines)
-
-
 def _name(analysis: Analysis, index: int) -> str:
-    return _short(analysis.names[index])
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _NAME_WIDTH else "…" + name[1 - _NAME_WIDTH :]
+    return short(analysis.names[index])
 
 
 def to_json(analysis: Analysis) -> str:
     """The analysis as strict JSON; README.md describes the keys."""
-    return json.dumps(_plain(_document(analysis)), indent=1, ensure_ascii=False, allow_nan=False)
+    return _to_json(_document(analysis))
 
 
 def _document(analysis: Analysis) -> dict[str, Any]:
@@ -458,22 +417,9 @@ def _model_or_none(analysis: Analysis, index: int) -> str | None:
     return analysis.names[index] if index >= 0 else None
 
 
-def _plain(value: Any) -> Any:
-    """`value` in types of strict JSON: infinities as "inf", NaN as null."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
-    return value
-
-
 def write_files(analysis: Analysis, folder: pathlib.Path) -> list[pathlib.Path]:
     """Writes analysis.json and the CSV files into `folder`; returns their paths."""
-    document = _plain(_document(analysis))
+    document = plain(_document(analysis))
     pairs = [f"{pair['weak']} passes {pair['strong']}" for pair in document["pairs"]]
     path = folder / "analysis.json"
     path.write_text(to_json(analysis) + "\n", encoding="utf-8")
@@ -495,18 +441,18 @@ def write_files(analysis: Analysis, folder: pathlib.Path) -> list[pathlib.Path]:
     ]
     return [
         path,
-        _write_csv(folder / "models.csv", fits),
-        _write_csv(folder / "points.csv", _plain(points)),
-        _write_csv(folder / "pairs.csv", document["pairs"]),
-        _write_csv(
+        write_csv(folder / "models.csv", fits),
+        write_csv(folder / "points.csv", plain(points)),
+        write_csv(folder / "pairs.csv", document["pairs"]),
+        write_csv(
             folder / "efforts.csv", _widened(document["effort"] + document["effort_curve"], pairs)
         ),
-        _write_csv(
+        write_csv(
             folder / "thresholds.csv",
             _widened(document["thresholds"] + document["threshold_curve"], pairs),
         ),
-        _write_csv(folder / "conditions.csv", [_flat(row) for row in document["conditions"]]),
-        _write_csv(
+        write_csv(folder / "conditions.csv", [_flat(row) for row in document["conditions"]]),
+        write_csv(
             folder / "assumptions.csv",
             [
                 {"max_effort": report["max_effort"], **row}
@@ -536,13 +482,3 @@ def _widened(rows: list[dict[str, Any]], pairs: list[str]) -> list[dict[str, Any
         | dict(zip(pairs, row["by_pair"], strict=True))
         for row in rows
     ]
-
-
-def _write_csv(
-    path: pathlib.Path, rows: list[dict[str, Any]], columns: Sequence[str] | None = None
-) -> pathlib.Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=columns or list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
