@@ -33,8 +33,10 @@ _SIZES = (
     *(1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64),
     *(80, 96, 128, 160, 192, 256, 384, 512, 768, 1024),
 )  # fmt: skip
-# Games in a block: what the core solves at a time, less where all pairs would fill the memory.
-_BLOCK, _BLOCK_PAIRS = 2048, 1 << 20
+# Blocks of games: no more parameters than the core works on at a time (`tbtjax._batch`), and no
+# more pairs than memory is for.
+_BLOCKS = (2000, 1000, 500, 250, 125, 64, 32, 16, 8, 4, 2, 1)
+_BLOCK_ENTRIES, _BLOCK_PAIRS = 20_000, 1 << 20
 
 _COSTS = {
     "linear": LinearCost,
@@ -177,7 +179,8 @@ class Solver:
         if not len(rows):
             return
         size = next(size for size in _SIZES if size >= models)
-        block = max(1, min(_BLOCK, _BLOCK_PAIRS // size**2))
+        most = max(1, min(_BLOCK_ENTRIES // size, _BLOCK_PAIRS // size**2))
+        block = next(block for block in _BLOCKS if block <= most)
         arrays = _filled_up(stack.layout, columns, size)
         for start in range(0, len(rows), block):
             here = slice(start, start + block)

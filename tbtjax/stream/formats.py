@@ -35,7 +35,8 @@ FORMATS = {
     "parquet": (".parquet", ".pq"),
 }
 
-_WINDOW_LINES, _WINDOW_BYTES, _WINDOW_ROWS = 8192, 8 << 20, 1 << 16
+# Whole blocks of `tbtjax.stream.answers`, where games are alike.
+_WINDOW_LINES, _WINDOW_BYTES, _WINDOW_ROWS = 4000, 8 << 20, 32_000
 _LONGEST_LINE = 16 << 20
 _READ = 1 << 20
 
@@ -172,7 +173,11 @@ class ParquetReader:
             stream = spooled
         self._errors = (pa.ArrowException, OSError)
         try:
-            self._file = parquet.ParquetFile(pa.PythonFile(stream, mode="r"), pre_buffer=False)
+            # A file that Arrow opens itself is read without Python's lock.
+            path = getattr(stream, "name", None)
+            is_path = isinstance(path, str) and os.path.isfile(path)
+            file = pa.OSFile(path) if is_path else pa.PythonFile(stream, mode="r")
+            self._file = parquet.ParquetFile(file, pre_buffer=False)
         except self._errors as error:
             raise StreamError(f"is no Parquet file: {error}") from error
         schema = self._file.schema_arrow
@@ -295,7 +300,11 @@ class ParquetWriter:
         fields = [("id", id_type or pa.string())]
         fields += [(name, kinds[kind]) for name, kind in question.outputs.items()]
         self._schema = pa.schema([*fields, ("line", pa.int64()), ("error", pa.string())])
-        self._writer = parquet.ParquetWriter(stream, self._schema)
+        # Levels hardly ever repeat: no dictionary is tried for them.
+        repeated = [name for name, kind in question.outputs.items() if kind == "status"]
+        self._writer = parquet.ParquetWriter(
+            stream, self._schema, use_dictionary=[*repeated, "error"]
+        )
 
     def format(self, window: Window, answers: dict[str, Any]) -> Any:
         """The rows of a window."""

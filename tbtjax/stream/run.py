@@ -71,7 +71,7 @@ def run(
         return totals, writer.format(window, answers)
 
     totals = Totals()
-    workers = min(4, os.cpu_count() or 1)
+    workers = min(2, os.cpu_count() or 1)
     waiting: collections.deque = collections.deque()
     failure: Exception | None = None
 
