@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from tbtjax._version import __version__
-from tbtjax.commands import analyze, compare, export, report, schema, sweep, threshold
+from tbtjax.commands import analyze, compare, export, plot, report, schema, sweep, threshold
 
-_COMMANDS = (analyze, compare, threshold, sweep, report, export, schema)
+_COMMANDS = (analyze, compare, threshold, sweep, plot, report, export, schema)
 
 _DESCRIPTION = """\
 From measured scores along post-training to the stabilizing tune-before-test threshold: from how

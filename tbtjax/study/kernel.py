@@ -218,7 +218,10 @@ def _structure(prior: Prior, cells: set[str], quantities, dtype) -> tuple[Prior,
     if not (drawn or varies or not isinstance(prior.count, int | None)) and (
         "sensitivity" not in quantities
     ):
-        fixed["rewards.unit"] = np.asarray(unit_rewards(prior, {}, fixed, dtype))
+        unit = np.asarray(unit_rewards(prior, {}, fixed, dtype))
+        used_up = [f"rewards.{name}" for name in ("k", "decay")]
+        fixed = {name: x for name, x in fixed.items() if name not in used_up}
+        fixed["rewards.unit"] = unit
         rewards = Rewards(scheme="values", values=(0.0,) * n)
     else:
         one = {

@@ -117,7 +117,7 @@ def draw_block(
 def draw_game(key: jax.Array, prior: Prior, dtype: Any) -> dict[str, jax.Array]:
     """What varies of one game, drawn from its key."""
     n = prior.most_models
-    keys = {name: jax.random.fold_in(key, number) for name, number in _KEYS.items()}
+    keys = _Keys(key)
     game = {}
     size = n
     if isinstance(prior.count, Integers):
@@ -128,16 +128,26 @@ def draw_game(key: jax.Array, prior: Prior, dtype: Any) -> dict[str, jax.Array]:
     else:
         game |= _members(keys, prior, prior.population, size, dtype)
     for name in prior.rewards.scalars:
-        _add_scalar(game, f"rewards.{name}", getattr(prior.rewards, name), keys[name], (1,), dtype)
+        _add_scalar(game, keys, f"rewards.{name}", getattr(prior.rewards, name), (1,), dtype)
     shape = (n,) if prior.cost.per == "model" else (1,)
     for name in prior.cost.scalars:
-        _add_scalar(game, f"cost.{name}", getattr(prior.cost, name), keys[name], shape, dtype)
+        _add_scalar(game, keys, f"cost.{name}", getattr(prior.cost, name), shape, dtype)
     return game
 
 
-def _add_scalar(game, name, distribution, key, shape, dtype) -> None:
+class _Keys:
+    """Keys of the parameters by name, made when asked for."""
+
+    def __init__(self, key: jax.Array):
+        self._key = key
+
+    def __getitem__(self, name: str) -> jax.Array:
+        return jax.random.fold_in(self._key, _KEYS[name])
+
+
+def _add_scalar(game, keys, name, distribution, shape, dtype) -> None:
     if not isinstance(distribution, Constant):
-        game[name] = distribution.draw(key, shape, dtype)
+        game[name] = distribution.draw(keys[name.rsplit(".", 1)[-1]], shape, dtype)
 
 
 def _models(keys, prior: Prior, size: Any, dtype: Any) -> dict[str, jax.Array]:
@@ -151,7 +161,7 @@ def _models(keys, prior: Prior, size: Any, dtype: Any) -> dict[str, jax.Array]:
     game = {"alpha": alpha, "beta": beta}
     shape = (1,) if prior.limits == "shared" else (n,)
     for name in ("lower", "upper"):
-        _add_scalar(game, name, getattr(prior, name), keys[name], shape, dtype)
+        _add_scalar(game, keys, name, getattr(prior, name), shape, dtype)
     return game
 
 

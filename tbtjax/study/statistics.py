@@ -101,7 +101,7 @@ def merge(first: Any, second: Any) -> Any:
     """Two statistics of the same structure, of `first`'s numbers followed by `second`'s."""
     if isinstance(first, Moments):
         count = first.count + second.count
-        xp = np if isinstance(count, np.ndarray) else jnp
+        xp = np if isinstance(count, np.ndarray | np.generic) else jnp
         dtype = first.mean.dtype
         share = second.count.astype(dtype) / xp.maximum(count, 1).astype(dtype)
         apart = second.mean - first.mean
@@ -109,7 +109,7 @@ def merge(first: Any, second: Any) -> Any:
         squares = first.squares + second.squares + apart**2 * (first.count.astype(dtype) * share)
         return Moments(count, mean, squares)
     if isinstance(first, Extremes):
-        xp = np if isinstance(first.least, np.ndarray) else jnp
+        xp = np if isinstance(first.least, np.ndarray | np.generic) else jnp
         return Extremes(
             xp.minimum(first.least, second.least), xp.maximum(first.largest, second.largest)
         )
