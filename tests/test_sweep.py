@@ -20,8 +20,8 @@ from tbtjax.study import ConfigError, parse_config, read_config, sample_games, s
 from tbtjax.study.config import Sweep
 from tbtjax.study.grid import make_grid
 from tbtjax.study.kernel import layout_of
+from tbtjax.study.runner import compute_chunk
 from tbtjax.study.statistics import Bins, Extremes, Moments, Summary, merge, quantiles
-from tbtjax.study.sweep import compute_chunk
 
 PRIOR = {
     "count": 3,
@@ -102,14 +102,14 @@ def test_verdicts_ranks_and_the_rule_by_recount(full, x64):
     cell = {"prize": 2, "decay": 1}
     game = games(float(full.prize[2]), float(full.decay[1]))
     for level in full.delta.values:
-        share = np.mean(is_zero_effort_pne(game, level))
+        share = np.asarray(is_zero_effort_pne(game, level)).mean()
         assert full.equilibrium_share[cell].sel(delta=level) == share
     threshold = stabilizing_threshold(game)
     for rank in full.binding_rank.values:
         count = np.sum(np.asarray(threshold.pair) == rank - 1) if rank else 0
         count += np.sum(np.asarray(threshold.pair) < 0) if rank == 0 else 0
         assert full.binding_count[cell].sel(binding_rank=rank) == count
-    rule = np.max(rule_of_thumb(game).delta, axis=-1)
+    rule = np.asarray(rule_of_thumb(game).delta).max(-1)
     gap = np.log1p(rule) - np.log1p(threshold.delta)
     np.testing.assert_allclose(full.rule_gap_mean[cell], gap.mean(), rtol=1e-9)
     assert full.rule_below_share[cell] == np.mean(rule < np.asarray(threshold.delta))

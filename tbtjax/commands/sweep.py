@@ -123,7 +123,7 @@ def _report(finished: Any) -> int:
 
 def _estimate(config: Any) -> str:
     """The lines of a dry run."""
-    from tbtjax.study.sweep import estimate
+    from tbtjax.study.runner import estimate
 
     found = estimate(config)
     axes = " × ".join(f"{a.dimension} {len(a.coordinates())}" for a in config.grid_axes)

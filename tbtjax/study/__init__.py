@@ -18,9 +18,9 @@ from tbtjax.study.distributions import (
 )
 from tbtjax.study.fitted import fitted_population
 from tbtjax.study.prior import Costs, Population, Prior, Rewards
+from tbtjax.study.runner import Finished, sweep
 from tbtjax.study.sampling import sample_games
 from tbtjax.study.store import StoreError
-from tbtjax.study.sweep import Finished, sweep
 
 __all__ = [
     "Axis",

@@ -22,7 +22,7 @@ class ClusterError(Exception):
 
 def compute_remotely(document: str, index: int) -> tuple[dict[str, str], dict[str, Any]]:
     """A worker's task: a chunk's statistics, and what its bits depend on."""
-    from tbtjax.study.sweep import compute_chunk
+    from tbtjax.study.runner import compute_chunk
 
     config, grid = _parsed(document)
     return provenance(), compute_chunk(config, grid, index)
