@@ -97,11 +97,16 @@ def _histogram(x: jax.Array, counted: jax.Array, bins: Bins) -> jax.Array:
     return jnp.zeros(bins.count + 2, jnp.int32).at[place].add(1, mode="drop")
 
 
+def _library(x: Any) -> Any:
+    """NumPy for what is NumPy's, else JAX's."""
+    return np if isinstance(x, np.ndarray | np.generic) else jnp
+
+
 def merge(first: Any, second: Any) -> Any:
     """Two statistics of the same structure, of `first`'s numbers followed by `second`'s."""
     if isinstance(first, Moments):
         count = first.count + second.count
-        xp = np if isinstance(count, np.ndarray | np.generic) else jnp
+        xp = _library(count)
         dtype = first.mean.dtype
         share = second.count.astype(dtype) / xp.maximum(count, 1).astype(dtype)
         apart = second.mean - first.mean
@@ -109,7 +114,7 @@ def merge(first: Any, second: Any) -> Any:
         squares = first.squares + second.squares + apart**2 * (first.count.astype(dtype) * share)
         return Moments(count, mean, squares)
     if isinstance(first, Extremes):
-        xp = np if isinstance(first.least, np.ndarray | np.generic) else jnp
+        xp = _library(first.least)
         return Extremes(
             xp.minimum(first.least, second.least), xp.maximum(first.largest, second.largest)
         )
