@@ -1,5 +1,6 @@
 """The report page: its text, and what a real browser makes of it."""
 
+import itertools
 import json
 import pathlib
 import shutil
@@ -7,7 +8,14 @@ import shutil
 import pytest
 
 from tbtjax.cli import main
-from tbtjax.report.page import PageError, analysis_page, read_analysis, verdict
+from tbtjax.report.page import (
+    PageError,
+    analysis_page,
+    read_analysis,
+    read_sweep,
+    sweep_page,
+    verdict,
+)
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -190,3 +198,65 @@ def test_all_numbers_are_to_download(browser, packaged_page, tmp_path):
     WebDriverWait(browser, 30).until(lambda _: all(file.exists() for file in files))
     assert json.loads(files[0].read_text()) == document
     assert document["models"][0]["model"] in files[1].read_text()
+
+
+def a_sweep():
+    """What `read_sweep` may return of a map with three axes."""
+    axes = [
+        {"name": "prize", "label": "prize", "units": "value", "values": [1.0, 10.0, 100.0]},
+        {"name": "cost.scale", "label": "cost", "units": "1", "values": [0.1, 1.0]},
+        {"name": "scheme", "label": "scheme", "units": "1", "values": ["top-k", "geometric"]},
+    ]
+    places = [
+        dict(zip(("prize", "cost.scale", "scheme"), values, strict=True))
+        for values in itertools.product(*(axis["values"] for axis in axes))
+    ]
+    cells = [
+        place | {"delta_low": 0.0, "delta_median": median, "delta_high": "inf"}
+        | {"always": 0.9, "never": 0.1}
+        for place, median in zip(places, [*map(float, range(11)), "inf"], strict=True)
+    ]  # fmt: skip
+    return {
+        "title": "a <map>",
+        "about": {"source": "tbtjax 0", "configuration": '{"title": "a <map>"}'},
+        "axes": axes,
+        "quantiles": [0.05, 0.5, 0.95],
+        "cells": cells,
+        "stability": [p | {"delta": d, "share": d / 10} for p in places for d in (0.0, 10.0)],
+        "sensitivity": [{"parameter": "capability.1", "value": 0.5}],
+    }
+
+
+def test_a_browser_shows_a_sweep(browser, tmp_path):
+    from selenium.webdriver.common.by import By
+
+    path = tmp_path / "sweep.html"
+    path.write_text(sweep_page(a_sweep()), encoding="utf-8")
+    browser.get_log("browser")
+    open_page(browser, path, width=390, dark=False)
+    assert "a <map>" in browser.find_element(By.TAG_NAME, "h1").text
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#map .mark-rect path[fill]")) >= 6
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#map select, #stability select")) == 3
+    assert lines_drawn(browser, "stability") == 3
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    assert browser.get_log("browser") == []
+
+
+def test_a_store_that_is_none_is_said_in_one_line(tmp_path, capsys):
+    (tmp_path / "zarr.json").write_text("{}")
+    with pytest.raises(PageError, match="not a store"):
+        read_sweep(tmp_path)
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "page.html")]) == 2
+    assert "not a store" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_real_store_becomes_a_page(browser, tmp_path):
+    store, page = tmp_path / "map.zarr", tmp_path / "page.html"
+    configuration = pathlib.Path(__file__).parents[1] / "examples" / "reward_cost_map.toml"
+    assert main(["sweep", str(configuration), "--out", str(store)]) == 0
+    assert main(["report", str(store), "--out", str(page)]) == 0
+    assert page.stat().st_size < 3e6
+    browser.get_log("browser")
+    open_page(browser, page, width=1100, dark=True)
+    assert browser.get_log("browser") == []

@@ -1,4 +1,4 @@
-"""`tbtjax report`: an analysis in, one self-contained HTML page out."""
+"""`tbtjax report`: an analysis or a sweep in, one self-contained HTML page out."""
 
 import argparse
 import pathlib
@@ -7,22 +7,23 @@ from typing import Any
 from tbtjax.commands import failed
 
 _REPORT = """\
-Makes one HTML page of what `tbtjax analyze` wrote: it opens offline, with interactive curves and
-efforts, and all numbers to download.
+Makes one HTML page of what `tbtjax analyze` or `tbtjax sweep` wrote: it opens offline, with
+interactive charts, and all numbers to download.
 """
 
 
 def add_to(commands: Any) -> None:
     """Adds the command to the subparsers of `tbtjax`."""
     report = commands.add_parser(
-        "report", help="an analysis in, one HTML page out", description=_REPORT
+        "report", help="an analysis or a sweep in, one HTML page out", description=_REPORT
     )
     report.set_defaults(run=run)
     report.add_argument(
         "path",
         type=pathlib.Path,
         metavar="PATH",
-        help="the folder that `tbtjax analyze --out` wrote, or its analysis.json",
+        help="the folder that `tbtjax analyze --out` wrote, its analysis.json, or the store of a "
+        "finished `tbtjax sweep`",
     )
     report.add_argument(
         "--out",
@@ -35,15 +36,18 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
-    from tbtjax.report.page import PageError, analysis_page, read_analysis
+    from tbtjax.report import page as pages
 
     try:
-        page = analysis_page(read_analysis(options.path))
+        if (options.path / "zarr.json").is_file():
+            page = pages.sweep_page(pages.read_sweep(options.path))
+        else:
+            page = pages.analysis_page(pages.read_analysis(options.path))
         options.out.write_text(page, encoding="utf-8")
-    except PageError as error:
+    except pages.PageError as error:
         return failed("report", str(error))
     except ModuleNotFoundError as error:
-        wanted = "expected vl-convert-python (pip install 'tbtjax[report]')"
+        wanted = "expected the extras of pages and stores (pip install 'tbtjax[report,study]')"
         return failed("report", f"{error.name} is not installed; {wanted}")
     except OSError as error:
         reason = error.strerror or error

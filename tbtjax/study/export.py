@@ -26,7 +26,7 @@ def open_results(store: str | os.PathLike[str]) -> tuple[xr.Dataset, Sweep]:
       StoreError: it is not a store of `tbtjax sweep`, or not finished.
     """
     try:
-        data = xr.open_zarr(store)
+        data = xr.open_zarr(store, consolidated=True)
         sweep = Sweep.model_validate_json(data.attrs["configuration"])
         unfinished = int((data[CHECKSUM].values == 0).sum())
     except (OSError, ValueError, KeyError) as error:

@@ -31,12 +31,17 @@ def analysis_charts(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
     if document.get("stability"):
         charts["stability"] = {"spec": _stability(document)}
-    for chart in charts.values():
-        chart |= {"lightRange": [0, 0.85], "darkRange": [0.2, 1]}
-    return charts
+    return with_colours(charts)
 
 
-def _spec(description: str, height: int, **parts: Any) -> dict[str, Any]:
+def with_colours(charts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The charts with the part of the colour map that can be read on light and on dark ground."""
+    colours = {"lightRange": [0, 0.85], "darkRange": [0.2, 1]}
+    return {name: entry | colours for name, entry in charts.items()}
+
+
+def chart(description: str, height: int, **parts: Any) -> dict[str, Any]:
+    """A specification that fills its place's width; `description` is read to who does not see."""
     return {
         "$schema": _SCHEMA,
         "description": description,
@@ -47,7 +52,7 @@ def _spec(description: str, height: int, **parts: Any) -> dict[str, Any]:
     }
 
 
-def _steps_axis(field: str, title: str, last: float) -> dict[str, Any]:
+def steps_axis(field: str, title: str, last: float) -> dict[str, Any]:
     """Steps from 0 on, spaced as log(1 + steps)."""
     powers = [0, *(10**k for k in range(16) if 10**k <= max(last, 1))]
     return {
@@ -59,7 +64,8 @@ def _steps_axis(field: str, title: str, last: float) -> dict[str, Any]:
     }
 
 
-def _log_axis(field: str, title: str) -> dict[str, Any]:
+def log_axis(field: str, title: str) -> dict[str, Any]:
+    """A positive quantity on a logarithmic scale."""
     return {
         "field": field,
         "type": "quantitative",
@@ -110,7 +116,7 @@ def _curves(document: dict[str, Any]) -> dict[str, Any]:
             share = (1 if z >= 0 else odds) / (1 + odds)
             score = model["lower"] + (model["upper"] - model["lower"]) * share
             lines.append({"model": model["model"], "step": math.expm1(y), "fitted": score})
-    x = _steps_axis("step", "post-training steps", last)
+    x = steps_axis("step", "post-training steps", last)
     score_axis = {"type": "quantitative", "title": "score", "scale": {"zero": False}}
     colour = _by_strength("model", names, legend=len(names) <= 12)
     tooltip = [
@@ -118,7 +124,7 @@ def _curves(document: dict[str, Any]) -> dict[str, Any]:
         {"field": "step", "title": "steps", "format": ",.4~r"},
     ]
     shown = [{"filter": "indexof(hidden, datum.model) < 0"}]
-    return _spec(
+    return chart(
         "Measured scores with standard errors and fitted curves of each model over training steps",
         380,
         params=[{"name": "hidden", "value": []}],
@@ -170,7 +176,7 @@ def _efforts(document: dict[str, Any]) -> dict[str, Any]:
                 rows.append(
                     {"delta": level["delta"], "effort": effort, "weak": weak, "strong": strong}
                 )
-    return _spec(
+    return chart(
         "Just-overtake effort of each model against the next stronger one over the level of "
         "tune-before-test, both on logarithmic axes",
         380,
@@ -181,10 +187,10 @@ def _efforts(document: dict[str, Any]) -> dict[str, Any]:
         ],
         mark={"type": "line", "strokeWidth": 2, "point": {"size": 12, "opacity": 0.01}},
         encoding={
-            "x": _steps_axis(
+            "x": steps_axis(
                 "delta", "tune-before-test level Δ (steps)", document["data"]["last_step"]
             ),
-            "y": _log_axis("effort", "effort to overtake (steps)"),
+            "y": log_axis("effort", "effort to overtake (steps)"),
             "color": _by_strength("weak", names[1:], legend=len(names) <= 12),
             "detail": [{"field": "strong"}],
             "tooltip": [
@@ -207,7 +213,7 @@ def _thresholds(document: dict[str, Any]) -> dict[str, Any]:
         if is_number(row["worth"]) and is_number(low) and is_number(high):
             bands.append({"worth": row["worth"], "low": low, "high": high})
     last = max([row["delta"] for row in rows] + [band["high"] for band in bands] + [1.0])
-    x = _log_axis("worth", "what the largest reward gap is worth (steps)")
+    x = log_axis("worth", "what the largest reward gap is worth (steps)")
     title = "stabilizing level Δ* (steps)"
     layers = [
         {
@@ -215,7 +221,7 @@ def _thresholds(document: dict[str, Any]) -> dict[str, Any]:
             "mark": {"type": "line", "strokeWidth": 2.5, "point": {"size": 12, "opacity": 0.01}},
             "encoding": {
                 "x": x,
-                "y": _steps_axis("delta", title, last),
+                "y": steps_axis("delta", title, last),
                 "tooltip": [
                     {"field": "worth", "title": "worth", "format": ",.4~r"},
                     {"field": "delta", "title": "Δ*", "format": ",.5~r"},
@@ -232,7 +238,7 @@ def _thresholds(document: dict[str, Any]) -> dict[str, Any]:
                 "mark": {"type": "rule", "strokeWidth": 3, "opacity": 0.6},
                 "encoding": {
                     "x": x,
-                    "y": _steps_axis("low", title, last),
+                    "y": steps_axis("low", title, last),
                     "y2": {"field": "high"},
                     "tooltip": [
                         {"field": "worth", "title": "worth", "format": ",.4~r"},
@@ -242,7 +248,7 @@ def _thresholds(document: dict[str, Any]) -> dict[str, Any]:
                 },
             }
         )
-    return _spec(
+    return chart(
         "Stabilizing tune-before-test level against what the largest reward gap is worth",
         340,
         layer=layers,
@@ -252,13 +258,13 @@ def _thresholds(document: dict[str, Any]) -> dict[str, Any]:
 def _stability(document: dict[str, Any]) -> dict[str, Any]:
     rows = [row for row in document["stability"] if is_number(row["probability"])]
     last = max([row["delta"] for row in rows] + [1.0])
-    return _spec(
+    return chart(
         "Share of resampled leaderboards in which a tune-before-test level stabilizes the ranking",
         300,
         data={"values": rows},
         mark={"type": "line", "strokeWidth": 2},
         encoding={
-            "x": _steps_axis("delta", "tune-before-test level Δ (steps)", last),
+            "x": steps_axis("delta", "tune-before-test level Δ (steps)", last),
             "y": {
                 "field": "probability",
                 "type": "quantitative",

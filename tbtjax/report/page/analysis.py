@@ -1,0 +1,231 @@
+"""The page of an analysis, from the document that `tbtjax analyze` writes."""
+
+import html
+import json
+import math
+import pathlib
+from typing import Any
+
+from tbtjax.report._format import number
+from tbtjax.report.page._html import PageError, count, figure, page, shown, table
+from tbtjax.report.page.charts import analysis_charts, is_number
+
+
+def read_analysis(path: pathlib.Path) -> dict[str, Any]:
+    """The document that `tbtjax analyze` wrote.
+
+    Args:
+      path: an `analysis.json`, or the folder that holds one.
+
+    Raises:
+      PageError: there is no such file, or it is not one of an analysis.
+    """
+    file = path / "analysis.json" if path.is_dir() else path
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PageError(
+            f"{file}: no such file; expected an analysis.json, or the folder that `tbtjax analyze "
+            "--out` wrote it to"
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise PageError(f"{file}: not readable as JSON ({error})") from None
+    wanted = ("tbtjax", "data", "settings", "models", "pairs", "thresholds", "effort_curve")
+    missing = [key for key in wanted if not isinstance(document, dict) or key not in document]
+    if missing:
+        raise PageError(
+            f"{file}: key {missing[0]!r} is missing; expected the analysis.json of `tbtjax analyze`"
+        )
+    return document
+
+
+def analysis_page(document: dict[str, Any]) -> str:
+    """The page of an analysis.
+
+    Args:
+      document: what `analysis.json` holds.
+
+    Returns:
+      HTML.
+
+    Raises:
+      ModuleNotFoundError: vl-convert-python (extra `report`) is not installed.
+    """
+    data = document["data"]
+    about = data["task"] or pathlib.Path(str(data["source"])).name
+    sections = [
+        f"<h1>How much tune-before-test does {html.escape(about)} need?</h1>",
+        f'<p class="quiet">{count(len(document["models"]), "model")}, up to '
+        f"{number(data['last_step'])} training steps each</p>",
+        f'<p class="verdict">{html.escape(verdict(document))}</p>',
+        *(f'<p class="warning">{html.escape(text)}</p>' for text in document["warnings"]),
+        _thresholds(document),
+        _switches(document),
+        figure(
+            "curves",
+            "What was measured, and the curves fitted to it",
+            "Points are measured scores with their standard errors; lines are the fitted curves. "
+            "Darker and lighter follow capability. The horizontal axis is spaced as "
+            "log(1 + steps).",
+        ),
+        figure(
+            "efforts",
+            "What it takes to overtake",
+            "Training steps with which each model passes the next stronger one, when every model "
+            "has had Δ steps before. Where a line is missing, the model is ahead already or the "
+            "rival is out of its reach.",
+        ),
+        _stability(document),
+        _audit(document),
+        _fits(document),
+        _pairs(document),
+        _method(document),
+    ]
+    return page(
+        title=f"Tune-before-test: {about}",
+        body="\n".join(sections),
+        data=document,
+        charts=analysis_charts(document),
+    )
+
+
+def verdict(document: dict[str, Any]) -> str:
+    """The answer in a sentence or two."""
+    rows = document["thresholds"]
+    found = [row for row in rows if row["status"] in ("FOUND", "INTERVAL")]
+    if not found:
+        words = {
+            "STABLE_AT_ZERO": "At every worth looked at nobody gains by training further: no "
+            "tune-before-test is needed.",
+            "NOWHERE": "At no worth looked at does any level of tune-before-test end the race.",
+        }
+        kinds = {row["status"] for row in rows}
+        return words.get(
+            kinds.pop() if len(kinds) == 1 else "",
+            "No worth looked at has a stabilizing level above zero: see the table.",
+        )
+    row = min(found, key=lambda row: abs(math.log10(row["worth"]) - 3))
+    text = (
+        f"Where the largest step up the ranking is worth {number(row['worth'])} training steps, "
+        f"{number(row['delta'])} steps of tune-before-test for all end the race"
+    )
+    interval = row.get("delta_interval")
+    if interval and all(is_number(x) or x == "inf" for x in interval):
+        text += f" (interval {shown(interval[0])} to {shown(interval[1])})"
+    if row["status"] == "INTERVAL":
+        text += f", but only up to {shown(row['upper'])} steps"
+    if row["weak"]:
+        text += f"; {row['weak']} against {row['rival']} decides"
+    return text + "."
+
+
+_CASES = {
+    "FOUND": "found: stable from there on",
+    "STABLE_AT_ZERO": "stable already, without tune-before-test",
+    "INTERVAL": "stable up to {upper} only",
+    "NOWHERE": "never: no level keeps the ranking",
+    "NOT_CONVERGED": "no answer: the solver did not converge",
+    "INVALID": "no answer: unusable parameters",
+}
+
+
+def _thresholds(document: dict[str, Any]) -> str:
+    rows = document["thresholds"]
+    with_interval = any(row.get("delta_interval") for row in rows)
+    header = ["worth (steps)", "Δ* (steps)", "from", "to", "decided by", "case"]
+    if not with_interval:
+        header = [*header[:2], *header[4:]]
+
+    def line(row):
+        decided = f"{row['weak']} against {row['rival']}" if row["weak"] else "nobody"
+        interval = row.get("delta_interval") or [None, None]
+        case = _CASES[row["status"]].format(upper=shown(row["upper"]))
+        between = interval if with_interval else []
+        return [row["worth"], row["delta"], *between, decided, case]
+
+    chart = figure(
+        "thresholds",
+        "From how many steps on does no effort pay?",
+        "The stabilizing level Δ* against the worth of the largest step up the ranking: steps of "
+        "training that its reward would pay for.",
+    )
+    numbers = table("threshold-table", "Δ* for each worth", header, map(line, rows))
+    return f"{chart}\n{numbers}"
+
+
+def _switches(document: dict[str, Any]) -> str:
+    boxes = "\n".join(
+        f'<label><input type="checkbox" name="model" value="{html.escape(model["model"])}" '
+        f"checked> {html.escape(model['model'])}</label>"
+        for model in document["models"]
+    )
+    return (
+        "<section><h2>Models in the charts below</h2>\n"
+        '<button type="button" data-models="all">Show all</button>'
+        '<button type="button" data-models="none">Show none</button>\n'
+        f"<fieldset><legend>Strongest first</legend>\n{boxes}\n</fieldset></section>"
+    )
+
+
+def _stability(document: dict[str, Any]) -> str:
+    if not document.get("stability"):
+        return ""
+    return figure(
+        "stability",
+        "How sure is it?",
+        "Share of resampled leaderboards that a level Δ stabilizes, for each worth.",
+    )
+
+
+def _audit(document: dict[str, Any]) -> str:
+    sentences = document.get("audit", {}).get("sentences", [])
+    if not sentences:
+        return ""
+    items = "\n".join(f"<li>{html.escape(text)}</li>" for text in sentences)
+    return f"<section><h2>Do the theory's assumptions hold?</h2>\n<ul>\n{items}\n</ul></section>"
+
+
+def _fits(document: dict[str, Any]) -> str:
+    header = ["model", "α", "± α", "β", "± β", "lower", "upper", "χ²", "degrees", "flags"]
+    keys = ("alpha", "alpha_deviation", "beta", "beta_deviation", "lower", "upper", "chi2", "dof")
+    rows = [
+        [model["model"], *(model[key] for key in keys), ", ".join(model["flags"]).lower() or "none"]
+        for model in document["models"]
+    ]
+    numbers = table("fit-table", "logit of the normalized score = α + β·log(1 + e)", header, rows)
+    return f"<section><h2>The fits</h2>\n{numbers}</section>"
+
+
+def _pairs(document: dict[str, Any]) -> str:
+    rows = [[row["weak"], row["strong"], row["rho"], row["e0"]] for row in document["pairs"]]
+    header = ["weak", "strong", "learning-rate ratio ρ", "catch-up effort today e⁰ (steps)"]
+    numbers = table("pair-table", "Neighbours in capability", header, rows)
+    return f"<section><h2>Neighbours</h2>\n{numbers}</section>"
+
+
+def _method(document: dict[str, Any]) -> str:
+    data, settings = document["data"], document["settings"]
+    entries = {
+        "Data": data["source"],
+        "Task": data["task"] or "–",
+        "Metric": data["metric"] or "–",
+        "Capability order": data["order"],
+        **{key.replace("_", " ").capitalize(): value for key, value in settings.items()},
+        "Made by": f"tbtjax {document['tbtjax']}",
+    }
+    listed = "\n".join(
+        f"<dt>{html.escape(key)}</dt><dd>{html.escape(str(value))}</dd>"
+        for key, value in entries.items()
+    )
+    left_out = "".join(f"<li>{html.escape(item['reason'])}</li>" for item in data["left_out"])
+    return (
+        "<section><h2>Data and method</h2>\n"
+        f"<dl>\n{listed}\n</dl>\n"
+        + (f"<p>Left out:</p><ul>{left_out}</ul>\n" if left_out else "")
+        + "<p>Each model's scores along training are fitted by a curve. A developer moves up when "
+        "that pays more than the training costs, with cost linear in steps; Δ* is the least number "
+        "of training steps, given to every model before it is scored, from which on no such move "
+        "pays. The model is that of Chen, Zhang and Hardt, arXiv 2603.08371.</p>\n"
+        '<button type="button" data-json="analysis.json">Download all numbers (JSON)</button>'
+        "</section>"
+    )
