@@ -146,7 +146,7 @@ class Record:
     def __getitem__(self: _T, index: Any) -> _T:
         """The games that `index` picks; it applies to the games' axes alone."""
         shape = batch_shape(self)
-        if shape == () and index not in ((), Ellipsis):
+        if shape == () and not (index is Ellipsis or (isinstance(index, tuple) and not index)):
             raise IndexError(f"this {type(self).__name__} holds one game: it has no games' axis")
         return take_games(self, shape, index)
 

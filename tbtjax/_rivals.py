@@ -24,6 +24,9 @@ TIE_ULPS = 8
 # With more models than this, a program of one operation for each rival would compile too slowly.
 _MOST_ROLLED = 12
 
+# A family's `score` is taken to be right to within half so many units in the last place.
+SCORE_ULPS = 4
+
 
 class Rivals(NamedTuple):
     """Rivals of each model.
@@ -376,6 +379,8 @@ def stability_margin(
     y: jax.Array,
     budget: jax.Array,
     rival_y: jax.Array | None = None,
+    *,
+    lenient: bool = False,
 ) -> jax.Array:
     """How far a model that spends its budget stays below each rival at zero effort.
 
@@ -388,6 +393,8 @@ def stability_margin(
       y: `[..., 1]` log(1 + Δ), or `[..., n]` with a level for each passing model.
       budget: `[rivals, ..., n]` effort in steps, ≥ 0.
       rival_y: the level of each model as a rival; `y` where all have the same.
+      lenient: whether a difference of scores within their rounding is none. Where scores saturate
+        it has no other digits, and its sign is noise. Logits of power laws keep theirs.
 
     Returns:
       `[rivals, ..., n]` of which the sign counts: negative where passing pays.
@@ -419,4 +426,6 @@ def stability_margin(
     # An endless budget brings a curve to its limit, or to its best on the way.
     endless = best_score(curves, delta, jnp.full_like(budget, jnp.finfo(game.dtype).max))
     best = jnp.where(finite, best, jnp.maximum(endless, curves.limit()))
-    return rivals.of(_wide(curves.score(jnp.expm1(rival_y)), game.num_models)) - best
+    theirs = rivals.of(_wide(curves.score(jnp.expm1(rival_y)), game.num_models))
+    size = jnp.maximum(jnp.abs(theirs), jnp.abs(best))
+    return theirs - best + (SCORE_ULPS * jnp.finfo(game.dtype).eps * size if lenient else 0)

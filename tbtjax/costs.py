@@ -1,10 +1,11 @@
 """Costs of additional effort, and what a reward is worth in training steps.
 
 A cost is a record that is called on an effort and has `effort_worth(value)`, the least effort that
-costs `value`: inf{e ≥ 0 : c(e) ≥ value}, 0 where value ≤ 0, +inf where never. With it every
-condition c(e) ≥ G becomes e ≥ effort_worth(G), "the reward gap in steps": costs enter the
-solvers only so. Parameters may differ between models (last axis n); efforts are `[..., n]` and may
-carry extra leading axes. A user's own cost is a registered frozen dataclass with these two methods.
+costs `value`: inf{e ≥ 0 : c(e) ≥ value}, 0 where value ≤ 0, +inf where never, NaN for NaN and for
+unusable parameters. With it every condition c(e) ≥ G becomes e ≥ effort_worth(G), "the reward gap
+in steps": costs enter the solvers only so. Parameters may differ between models (last axis n);
+efforts are `[..., n]`, ≥ 0, and may carry extra leading axes. A user's own cost is a registered
+frozen dataclass with these two methods.
 
 Source: Chen, Zhang, Hardt (arXiv 2603.08371), Assumption 4.1 (non-decreasing, convex, c(0) = 0).
 """
@@ -59,13 +60,19 @@ class LinearCost(Record):
 
     def effort_worth(self, value: jax.Array) -> jax.Array:
         """value/rate, in training steps."""
-        paid = (value > 0) & (self.rate > 0)
+        paid = (value > 0) & jnp.isfinite(value) & (self.rate > 0)
         worth = jnp.where(paid, value, 0) / jnp.where(self.rate > 0, self.rate, 1)
-        return jnp.where((value > 0) & (self.rate == 0), jnp.inf, worth)
+        return _checked(worth, value, free=self.rate == 0, usable=self.rate >= 0)
 
     def problems(self) -> list[Problem]:
         """Unusable parameters and where they are."""
         return [_negative("rate", self.rate)]
+
+
+def _checked(worth: jax.Array, value: jax.Array, free: Any, usable: Any) -> jax.Array:
+    """The effort's worth: 0 for no value, +inf where effort is free, NaN for unusable numbers."""
+    worth = jnp.where(value > 0, jnp.where(free | jnp.isposinf(value), jnp.inf, worth), 0)
+    return jnp.where(jnp.isnan(value) | ~usable, jnp.nan, worth)
 
 
 def _product(rate: jax.Array, effort: jax.Array) -> jax.Array:
@@ -91,14 +98,17 @@ class PowerCost(Record):
         """Cost of `effort` training steps; +inf at +inf."""
         inside = (effort > 0) & jnp.isfinite(effort)
         power = jnp.where(inside, effort, 1) ** self.exponent
-        return jnp.where(inside, self.scale * power, effort)
+        # Free effort costs nothing where the power overflows, too.
+        cost = jnp.where(self.scale == 0, 0, self.scale) * jnp.where(self.scale == 0, 1, power)
+        return jnp.where(inside, cost, effort)
 
     def effort_worth(self, value: jax.Array) -> jax.Array:
         """(value/scale)^(1/exponent), in training steps."""
-        paid = (value > 0) & (self.scale > 0)
+        paid = (value > 0) & jnp.isfinite(value) & (self.scale > 0)
         ratio = jnp.where(paid, value, 1) / jnp.where(paid, self.scale, 1)
-        worth = jnp.where(paid, ratio ** (1 / jnp.where(self.exponent > 0, self.exponent, 1)), 0)
-        return jnp.where((value > 0) & (self.scale == 0), jnp.inf, worth)
+        worth = ratio ** (1 / jnp.where(self.exponent > 0, self.exponent, 1))
+        usable = (self.scale >= 0) & (self.exponent > 0)
+        return _checked(worth, value, free=self.scale == 0, usable=usable)
 
     def problems(self) -> list[Problem]:
         """Unusable parameters and where they are."""
@@ -126,13 +136,18 @@ class QuadraticCost(Record):
 
     def effort_worth(self, value: jax.Array) -> jax.Array:
         """The positive root e of c(e) = value, in training steps."""
-        costly = (self.linear > 0) | (self.quadratic > 0)
-        paid = (value > 0) & costly
+        free = (self.linear == 0) & (self.quadratic == 0)
+        paid = (value > 0) & jnp.isfinite(value) & ~free
         v = jnp.where(paid, value, 1)
-        linear = jnp.where(costly, self.linear, 1)
+        linear = jnp.where(free, 1, self.linear)
         # 2v/(l + √(l² + 4qv)) keeps its digits where q·v is small against l², and is v/l at q = 0.
-        root = 2 * v / (linear + jnp.sqrt(linear**2 + 4 * self.quadratic * v))
-        return jnp.where((value > 0) & ~costly, jnp.inf, jnp.where(paid, root, 0))
+        # Divided by the larger of l and √(qv), no square leaves the dtype's range.
+        size = jnp.maximum(linear, jnp.sqrt(self.quadratic) * jnp.sqrt(v))
+        size = jax.lax.stop_gradient(jnp.where(size > 0, size, 1))
+        v, linear = v / size, linear / size
+        root = 2 * v / (linear + jnp.sqrt(linear**2 + 4 * (v * self.quadratic / size)))
+        usable = (self.linear >= 0) & (self.quadratic >= 0)
+        return _checked(root, value, free=free, usable=usable)
 
     def problems(self) -> list[Problem]:
         """Unusable parameters and where they are."""
@@ -143,9 +158,6 @@ class QuadraticCost(Record):
 @dataclasses.dataclass(frozen=True)
 class PiecewiseLinearCost(Record):
     """Convex piecewise linear cost from c(0) = 0: slopes between breakpoints.
-
-    A convex piecewise linear function is the largest of its pieces' lines, and its inverse the
-    smallest of theirs: no search for the piece is needed.
 
     Attributes:
       breakpoints: `[..., n, pieces − 1]` or `[pieces − 1]`: efforts at which the slope changes,
@@ -158,39 +170,38 @@ class PiecewiseLinearCost(Record):
     breakpoints: jax.Array
     slopes: jax.Array
 
-    def _lines(self) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Start, cost at the start and slope of each piece; NaN padding left as it is."""
+    def _pieces(self) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """Start, cost at the start and slope of each piece, 0 in the padding; which are real."""
         start = jnp.concatenate([jnp.zeros_like(self.breakpoints[..., :1]), self.breakpoints], -1)
         start, slopes = jnp.broadcast_arrays(start, self.slopes)
+        real = ~(jnp.isnan(start) | jnp.isnan(slopes))
+        start, slopes = jnp.where(real, start, 0), jnp.where(real, slopes, 0)
         rise = jnp.cumsum(slopes[..., :-1] * (start[..., 1:] - start[..., :-1]), axis=-1)
-        paid = jnp.concatenate([jnp.zeros_like(rise[..., :1]), rise], -1)
-        return start, paid, slopes
+        paid = jnp.concatenate([jnp.zeros_like(start[..., :1]), rise], -1)
+        return start, jnp.where(real, paid, 0), slopes, real
 
     def __call__(self, effort: jax.Array) -> jax.Array:
         """Cost of `effort` training steps; +inf at +inf."""
-        start, paid, slopes = self._lines()
-        real = ~(jnp.isnan(start) | jnp.isnan(slopes))
+        start, paid, slopes, real = self._pieces()
         finite = jnp.isfinite(effort)
         e = jnp.where(finite, effort, 0)[..., None]
-        start, paid, slopes = (jnp.where(real, x, 0) for x in (start, paid, slopes))
-        cost = jnp.max(jnp.where(real, paid + slopes * (e - start), -jnp.inf), axis=-1)
+        here = _last(real & (start <= e))
+        cost = jnp.sum(jnp.where(here, paid + slopes * (e - start), 0), axis=-1)
         return jnp.where(finite, cost, effort)
 
     def effort_worth(self, value: jax.Array) -> jax.Array:
         """inf{e ≥ 0 : c(e) ≥ value}, in training steps."""
-        start, paid, slopes = self._lines()
-        rising = slopes > 0  # False for the padding too
-        start, paid, slopes = (
-            jnp.where(rising, x, filler) for x, filler in ((start, 0), (paid, 0), (slopes, 1))
-        )
-        v = jnp.where(value > 0, value, 0)[..., None]
-        effort = jnp.min(jnp.where(rising, start + (v - paid) / slopes, jnp.inf), axis=-1)
-        return jnp.where(value > 0, effort, 0)
+        start, paid, slopes, real = self._pieces()
+        v = jnp.where((value > 0) & jnp.isfinite(value), value, 0)[..., None]
+        here = _last(real & (paid < v)) & (slopes > 0)
+        worth = start + (v - paid) / jnp.where(here, slopes, 1)
+        worth = jnp.sum(jnp.where(here, worth, 0), axis=-1)
+        usable = real[..., 0] & jnp.all(~real | (slopes >= 0), axis=-1)
+        return _checked(worth, value, free=~jnp.any(here, axis=-1), usable=usable)
 
     def problems(self) -> list[Problem]:
         """Unusable parameters and where they are."""
-        start, _, slopes = self._lines()
-        real = ~(jnp.isnan(start) | jnp.isnan(slopes))
+        start, _, slopes, real = self._pieces()
         both = real[..., 1:] & real[..., :-1]
         gap = jnp.any(real[..., 1:] & ~real[..., :-1], axis=-1) | ~real[..., 0]
         unsorted = jnp.any(both & ~(start[..., 1:] > start[..., :-1]), axis=-1)
@@ -206,6 +217,12 @@ class PiecewiseLinearCost(Record):
                 gap | falling | unusable,
             ),
         ]
+
+
+def _last(x: jax.Array) -> jax.Array:
+    """The last True along the last axis, alone; nothing where there is none."""
+    number = jnp.arange(1, x.shape[-1] + 1)
+    return x & (number == jnp.max(jnp.where(x, number, 0), axis=-1, keepdims=True))
 
 
 def linear_cost(rate: Any) -> LinearCost:

@@ -10,7 +10,9 @@ front; no curve is ever sliced):
 
 A user's own family is a frozen dataclass, registered with `jax.tree_util.register_dataclass`,
 that has these three; its fields are `[..., n]` arrays, or `[..., n, points]` where the class
-attribute `event_ndims` says so (`{"field": 2}`). It must not fall with effort.
+attribute `event_ndims` says so (`{"field": 2}`). It must not fall with effort. Its scores should be
+right to within two units in the last place: those that differ by four or fewer count as equal.
+Where its curves saturate, thresholds have only the digits that such scores have.
 
 Source: Chen, Zhang, Hardt (arXiv 2603.08371), section 2 and eq. 3.
 """
@@ -65,8 +67,13 @@ class PowerLaw(Record):
         return all(x.ndim == 0 or x.shape[-1] == 1 for x in (self.lower, self.upper))
 
     def score(self, effort: jax.Array) -> jax.Array:
-        """V = lower + (upper − lower)·σ(α + β·log(1 + e)), `[..., n]`."""
-        logit = self.alpha + self.beta * jnp.log1p(effort)
+        """V = lower + (upper − lower)·σ(α + β·log(1 + e)), `[..., n]`; the limit at +inf."""
+        endless = jnp.isposinf(effort)  # where 0·log(1 + e) is NaN
+        score = self._score(jnp.log1p(jnp.where(endless, 0, effort)))
+        return jnp.where(endless, self.limit(), score)
+
+    def _score(self, log_effort: jax.Array | float) -> jax.Array:
+        logit = self.alpha + self.beta * log_effort
         return self.lower + (self.upper - self.lower) * jax.nn.sigmoid(logit)
 
     def effort_to_reach(self, score: jax.Array) -> jax.Array:
@@ -77,18 +84,22 @@ class PowerLaw(Record):
         """
         above_lower = score - self.lower
         below_upper = self.upper - score
-        there = score <= self.score(jnp.zeros((), self.alpha.dtype))
+        start = self._score(0.0)
+        there = score <= start
         reachable = (below_upper > 0) & (self.beta > 0)
         usable = reachable & ~there & (above_lower > 0)
         # Masked before the logarithms, so that a rival out of reach leaves no NaN in gradients.
         odds = jnp.where(usable, above_lower, 1) / jnp.where(usable, below_upper, 1)
-        beta = jnp.where(usable, self.beta, 1)
-        effort = jnp.expm1((jnp.log(odds) - self.alpha) / beta)
-        return jnp.where(there, 0, jnp.where(reachable, jnp.maximum(effort, 0), jnp.inf))
+        log_effort = (jnp.log(odds) - self.alpha) / jnp.where(usable, self.beta, 1)
+        # Nor is an effort reachable that is no number of the dtype.
+        reachable &= log_effort < jnp.log(jnp.finfo(self.alpha.dtype).max)
+        effort = jnp.expm1(jnp.where(reachable, log_effort, 0))
+        effort = jnp.where(there, 0, jnp.where(reachable, jnp.maximum(effort, 0), jnp.inf))
+        return jnp.where(jnp.isnan(score - start), jnp.nan, effort)
 
     def limit(self) -> jax.Array:
         """Score after endless training, `[..., n]`: upper, or lower where the curve falls."""
-        start = self.score(jnp.zeros((), self.alpha.dtype))
+        start = self._score(0.0)
         rising = jnp.where(self.beta > 0, self.upper, self.lower)
         return jnp.where(self.beta == 0, start, rising)
 
@@ -196,7 +207,8 @@ class Tabulated(Record):
         first = jnp.min(hits, axis=-1, initial=jnp.inf)
         now = self.score(start[..., 0])
         there = now > score[..., 0] if strictly else now >= score[..., 0]
-        return jnp.where(there, start[..., 0], first)
+        first = jnp.where(there, start[..., 0], first)
+        return jnp.where(jnp.isnan(now - score[..., 0]), jnp.nan, first)
 
     def limit(self) -> jax.Array:
         """Score of the last measured point, `[..., n]`."""

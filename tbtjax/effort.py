@@ -149,8 +149,8 @@ def just_overtake_effort(game: RankingGame, delta: Any) -> jax.Array:
       `[..., n − 1]` effort in training steps; entry j is model j + 1 against model j (the next
       present one where models are absent). An infimum: at this effort scores tie, and the tie goes
       to the more capable model. 0 where it is ahead already, +inf where the rival is out of
-      reach or a model is absent; NaN for unusable parameters and for a negative level. Derivatives
-      are 0 where the value is 0 or +inf.
+      reach or a model is absent; NaN for unusable parameters and for a negative level. At Δ = +inf
+      scores are at their limits: 0 or +inf. Derivatives are 0 where the value is 0 or +inf.
 
     Raises:
       TypeError: `game` is not a `RankingGame`.
@@ -217,12 +217,19 @@ def _overtake_effort(game: RankingGame, delta: jax.Array) -> jax.Array:
 def _effort_to_pass(game: RankingGame, rivals: Rivals, level: jax.Array) -> jax.Array:
     """`[rivals, ..., n]` least effort to pass each rival; +inf where there is no such rival."""
     curves = game.curves
+    endless = jnp.isposinf(level)
+    level = jnp.where(endless, 0, level)
     if isinstance(curves, PowerLaw):
         effort = _power_law_effort(curves, rivals, level)
     else:
         rival_scores = curves.score(level)
         rival_scores = jnp.broadcast_to(rival_scores, (*rival_scores.shape[:-1], game.num_models))
         effort = _effort_to_exceed(curves, rivals.of(rival_scores), level)
+    # After endless training scores are at their limits, which no effort moves.
+    limit = curves.limit()
+    limit = jnp.broadcast_to(limit, (*limit.shape[:-1], game.num_models))
+    at_limit = jnp.where(limit > rivals.of(limit), 0, jnp.inf)
+    effort = jnp.where(endless & ~jnp.isnan(effort), at_limit, effort)
     if game.present is not None:
         absent = ~(rivals.real & models_present(game))
         effort = jnp.where(absent, jnp.inf, effort)

@@ -32,8 +32,9 @@ def is_zero_effort_pne(game: RankingGame, delta: Any, deviations: Deviations = "
 
     c_r(e_{r→k}(Δ)) ≥ R_k − R_r for every model r and every k above it in the baseline ranking at Δ
     (ours, the exact condition), or for its neighbour above alone (Prop. 4.5). Decided in the
-    budget form: with all the effort that passing is worth, r still does not pass k. At a level at
-    which the baseline ranking does not follow capability, the verdict is on that ranking.
+    budget form: with all the effort that passing is worth, r still does not pass k (for curves
+    other than power laws: not by more than scores are rounded). At a level at which the baseline
+    ranking does not follow capability, the verdict is on that ranking.
 
     Args:
       game: any batch `[...]` of games.
@@ -73,6 +74,6 @@ def _is_zero_effort_pne(game: RankingGame, delta: jax.Array, deviations: Deviati
     rewards = rewards_of_ranks(game, rank)
     gain = jnp.where(ahead, rivals.of(rewards) - rewards, 0)
     budget = game.cost.effort_worth(gain)
-    margin = stability_margin(game, rivals, jnp.log1p(level), budget)
+    margin = stability_margin(game, rivals, jnp.log1p(level), budget, lenient=True)
     stable = jnp.all(~(ahead & (gain > 0)) | (margin >= 0), axis=(0, -1))
     return stable & is_valid(game) & ~jnp.isnan(level[..., 0])

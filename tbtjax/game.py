@@ -113,11 +113,11 @@ def ranking_game(curves: Any, rewards: Any, cost: Any, present: Any = None) -> R
     check_broadcast(
         **{name: (*batch_shape(part), num_models(part)) for name, part in parts.items()}
     )
-    n = num_models(curves)
+    n = np.broadcast_shapes(*((num_models(part),) for part in (curves, cost, present)))[0]
     if rewards.shape[-1] not in (1, n):
         raise ValueError(
-            f"rewards must have {n} entries on the last axis, one per model of the curves (or 1 "
-            f"for all alike); got shape {rewards.shape}"
+            f"rewards must have {n} entries on the last axis, one per model (or 1 for all alike); "
+            f"got shape {rewards.shape}"
         )
     return RankingGame(curves, rewards, cost, present)
 

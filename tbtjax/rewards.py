@@ -1,7 +1,8 @@
 """Reward schemes: what each rank of the leaderboard is worth.
 
-A scheme is an array `[..., n]`, rank 1 first, non-increasing. The schemes here are weakly typed:
-they take on the dtype of the curves they are put together with.
+A scheme is an array `[..., n]`, rank 1 first, non-increasing. The schemes here are weakly typed
+(`geometric_rewards` if its ratio is): they take on the dtype of the curves they are put together
+with.
 
 Source: Chen, Zhang, Hardt (arXiv 2603.08371), Ex. 2.2.
 """
@@ -86,8 +87,7 @@ def equal_gaps(n: int) -> jax.Array:
       [2.0, 1.0, 0.0]
     """
     _check_count("n", n, 0)
-    # Weakly typed: sums of Python's 1.0.
-    return jnp.flip(jnp.cumsum(jnp.full(n, 1.0))) - 1.0
+    return jnp.arange(n - 1, -1, -1) * 1.0  # weakly typed, as times a Python number
 
 
 def geometric_rewards(n: int, ratio: Any) -> jax.Array:
@@ -111,9 +111,9 @@ def geometric_rewards(n: int, ratio: Any) -> jax.Array:
     """
     _check_count("n", n, 0)
     ratio = as_array("ratio", ratio)
-    powers = jnp.arange(n)
+    powers = jnp.arange(n) * 1.0  # weakly typed, as times a Python number
     # 0⁰ = 1: the first rank's reward also where the ratio is 0.
-    return jnp.where(powers == 0, 1.0, ratio[..., None] ** jnp.maximum(powers, 1))
+    return jnp.where(powers == 0, 1.0, ratio[..., None] ** jnp.maximum(powers, 1.0))
 
 
 def reward_gaps(rewards: Any) -> jax.Array:

@@ -435,12 +435,12 @@ def _scanned(game: RankingGame, deviations: Deviations, scan_levels: int) -> _Le
     rivals = stronger_rivals(game, deviations)
     budgets = _budgets(game, rivals)
 
-    def margins(y):
-        margin = stability_margin(game, rivals, y[:, None], budgets)
+    def margins(y, *, lenient=False):
+        margin = stability_margin(game, rivals, y[:, None], budgets, lenient=lenient)
         return jnp.where(rivals.real & valid[:, None], margin, jnp.inf)
 
-    def is_stable(y):
-        return jnp.all(margins(y) >= 0, axis=(0, 2))
+    def is_stable(y, *, lenient):
+        return jnp.all(margins(y, lenient=lenient) >= 0, axis=(0, 2))
 
     like = jnp.zeros(size, game.dtype) + jnp.where(valid, 0, 0)
     found = _scan.stable_stretches(is_stable, scan_levels, like)
@@ -474,9 +474,10 @@ def _scanned_by_pair(game: RankingGame, scan_levels: int) -> tuple[jax.Array, ja
     budgets = _budgets(game, rivals)
     real = (jnp.broadcast_to(rivals.real, (1, size, n)) & valid)[0]
 
-    def is_stable(y):
+    def is_stable(y, *, lenient):
         """Each model at a level of its own, `[games, n]`."""
-        margin = stability_margin(game, rivals, y, budgets, rival_y=weaker_of(game, y))[0]
+        theirs = weaker_of(game, y)
+        margin = stability_margin(game, rivals, y, budgets, rival_y=theirs, lenient=lenient)[0]
         return jnp.where(real, margin, jnp.inf) >= 0
 
     like = jnp.zeros((size, n), game.dtype) + jnp.where(valid, 0, 0)
