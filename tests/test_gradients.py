@@ -19,18 +19,19 @@ def threshold_of(parameters):
 
 
 @jax.jit
-def levels(parameters):
-    """y = log(1 + Δ*): of the same size in every class."""
-    return jnp.log1p(threshold_of(parameters).delta)
+def levels_and_gradients(parameters):
+    """y = log(1 + Δ*), of the same size in every class, and the gradient of its finite sum."""
 
-
-@jax.jit
-def gradients(parameters):
     def total(parameters):
-        y = levels(parameters)
-        return jnp.sum(jnp.where(jnp.isfinite(y), y, 0))
+        y = jnp.log1p(threshold_of(parameters).delta)
+        return jnp.sum(jnp.where(jnp.isfinite(y), y, 0)), y
 
-    return jax.grad(total)(parameters)
+    (_, y), gradients = jax.value_and_grad(total, has_aux=True)(parameters)
+    return y, gradients
+
+
+def levels(parameters):
+    return np.asarray(levels_and_gradients(parameters)[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -38,10 +39,12 @@ def test_gradient_matches_central_differences(kind, x64):
     """Along a random direction per game; kinks and tangencies within the step are left out."""
     count = 200
     games = random_games(5, count, 4, kind)
+    # A cost rate that is one for all models moves as one: alone, some are at a kink.
+    moves = {name: x.shape for name, x in games.items()}
+    games["cost_rate"] = np.broadcast_to(games["cost_rate"], (count, 4))
     parameters = tuple(jnp.asarray(games[name]) for name in PARAMETERS)
-    found = gradients(parameters)
+    value, found = jax.tree.map(np.asarray, levels_and_gradients(parameters))
     assert all(np.all(np.isfinite(x)) for x in found)
-    value = np.asarray(levels(parameters))
     rng = np.random.default_rng(6)
     checked = 0
     for which, name in enumerate(PARAMETERS):
@@ -49,15 +52,11 @@ def test_gradient_matches_central_differences(kind, x64):
         if x.ndim < 2:
             continue  # shared by all games: its own test below
         scale = np.maximum(np.abs(x), 1e-3 if name in ("lower", "upper") else 0.0)
-        move = rng.normal(size=x.shape) * scale * 1e-6
+        move = rng.normal(size=moves[name]) * scale * 1e-6
         estimates = []
         for factor in (1.0, 2.0):
             ends = [
-                np.asarray(
-                    levels(
-                        (*parameters[:which], x + sign * factor * move, *parameters[which + 1 :])
-                    )
-                )
+                levels((*parameters[:which], x + sign * factor * move, *parameters[which + 1 :]))
                 for sign in (1, -1)
             ]
             with np.errstate(invalid="ignore"):
@@ -81,14 +80,16 @@ def test_gradient_matches_central_differences(kind, x64):
 def test_shared_parameters_collect_every_game(x64):
     games = random_games(7, 50, 4, "equal_limits")
 
+    @jax.jit
+    @jax.value_and_grad
     def total(rate):
         curves = power_law(games["alpha"], games["beta"])
         game = ranking_game(curves, games["rewards"], linear_cost(rate))
         return jnp.sum(jnp.log1p(tbtjax.stabilizing_threshold(game).delta))
 
     step = 1e-6
-    expected = (total(1 + step) - total(1 - step)) / (2 * step)
-    np.testing.assert_allclose(jax.grad(total)(1.0), expected, rtol=1e-6)
+    expected = (total(1 + step)[0] - total(1 - step)[0]) / (2 * step)
+    np.testing.assert_allclose(total(1.0)[1], expected, rtol=1e-6)
 
 
 def test_closed_form_of_the_sensitivities(x64):
@@ -99,10 +100,11 @@ def test_closed_form_of_the_sensitivities(x64):
     def delta(alpha, beta, rewards):
         return threshold_of((alpha, beta, 0.0, 1.0, rewards, 1.0)).delta
 
-    y = 1 + delta(alpha, beta, rewards)
+    y, gradients = jax.jit(jax.value_and_grad(delta, (0, 1, 2)))(alpha, beta, rewards)
+    in_alpha, in_beta, in_rewards = gradients
+    y = 1 + y
     x, rho = y + g, beta[1] / beta[0]
     f = x / (rho * y) - 1
-    in_alpha, in_beta, in_rewards = jax.grad(delta, (0, 1, 2))(alpha, beta, rewards)
     np.testing.assert_allclose(in_alpha, [-x / (beta[1] * f), x / (beta[1] * f)], rtol=1e-12)
     expected = [-x * np.log(y) / (beta[1] * f), x * np.log(x) / (beta[1] * f)]
     np.testing.assert_allclose(in_beta, expected, rtol=1e-12)
@@ -118,12 +120,13 @@ def test_hessian_is_finite_and_is_the_difference_of_gradients(limits, x64):
         return threshold_of((alpha, beta, lower, upper, rewards, 1.0)).delta
 
     alpha = jnp.array([2.0, 1.0, 0.0])
-    hessian = jax.hessian(delta)(alpha)
+    hessian_and_gradient = jax.jit(jax.jacfwd(lambda x: (jax.grad(delta)(x),) * 2, has_aux=True))
+    hessian, _ = hessian_and_gradient(alpha)
     assert np.all(np.isfinite(hessian))
     step = 1e-5
-    gradient = jax.jit(jax.grad(delta))
     for i in range(3):
-        difference = gradient(alpha.at[i].add(step)) - gradient(alpha.at[i].add(-step))
+        above, below = (hessian_and_gradient(alpha.at[i].add(sign * step))[1] for sign in (1, -1))
+        difference = above - below
         np.testing.assert_allclose(hessian[i], difference / (2 * step), rtol=1e-5, atol=1e-5)
 
 
@@ -147,23 +150,28 @@ def test_other_fields_are_differentiable(x64):
         )
 
     step = 1e-5
-    expected = (fields(jnp.float64(10 + step)) - fields(jnp.float64(10 - step))) / (2 * step)
-    np.testing.assert_allclose(jax.jacobian(fields)(jnp.float64(10.0)), expected, rtol=1e-5)
+    slopes_and_fields = jax.jit(jax.jacrev(lambda g: (fields(g),) * 2, has_aux=True))
+    above, below = (slopes_and_fields(10 + sign * step)[1] for sign in (1, -1))
+    slopes, _ = slopes_and_fields(10.0)
+    np.testing.assert_allclose(slopes, (above - below) / (2 * step), rtol=1e-5)
 
 
 def test_overtake_gradients_are_finite_beside_infinities(x64):
     games = random_games(8, 300, 5, "out_of_reach")
     parameters = tuple(jnp.asarray(games[name]) for name in PARAMETERS[:4])
 
-    def efforts(parameters):
-        game = ranking_game(power_law(*parameters), games["rewards"], linear_cost(1.0))
-        return just_overtake_effort(game, 3.0)
+    @jax.jit
+    def efforts_and_gradients(parameters):
+        def total(parameters):
+            game = ranking_game(power_law(*parameters), games["rewards"], linear_cost(1.0))
+            effort = just_overtake_effort(game, 3.0)
+            return jnp.sum(jnp.where(jnp.isfinite(effort), effort, 0)), effort
 
-    effort = np.asarray(efforts(parameters))
+        (_, effort), gradients = jax.value_and_grad(total, has_aux=True)(parameters)
+        return effort, gradients
+
+    effort, found = jax.tree.map(np.asarray, efforts_and_gradients(parameters))
     assert np.isinf(effort).any() and np.isfinite(effort).any()
-    found = jax.grad(lambda p: jnp.sum(jnp.where(jnp.isfinite(efforts(p)), efforts(p), 0)))(
-        parameters
-    )
     assert all(np.all(np.isfinite(x)) for x in found)
 
 
@@ -182,7 +190,9 @@ def test_absent_models_have_no_gradient(x64):
         delta = tbtjax.stabilizing_threshold(game).delta
         return jnp.sum(jnp.where(jnp.isfinite(delta), jnp.log1p(delta), 0))
 
-    found = jax.grad(total)(jnp.asarray(games["alpha"]).at[:, 2].set(jnp.nan))
+    alpha = games["alpha"].copy()
+    alpha[:, 2] = np.nan
+    found = jax.jit(jax.grad(total))(alpha)
     assert np.all(np.asarray(found)[:, 2] == 0)
     assert np.all(np.isfinite(found))
     assert np.any(np.asarray(found) != 0)
