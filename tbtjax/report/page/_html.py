@@ -76,6 +76,7 @@ def page(*, title: str, body: str, data: Any, charts: Any) -> str:
         # Inside a script element no "<" may begin a tag or a comment.
         return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
+    library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     folder = importlib.resources.files("tbtjax.report.page")
     parts = {
         "title": html.escape(title),
@@ -83,7 +84,7 @@ def page(*, title: str, body: str, data: Any, charts: Any) -> str:
         "body": body,
         "data": embedded(data),
         "charts": embedded(charts),
-        "library": vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script"),
+        "library": library.replace("</script", "<\\/script"),
         "script": (folder / "page.js").read_text(encoding="utf-8"),
     }
     text = (folder / "page.html").read_text(encoding="utf-8")
