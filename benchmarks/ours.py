@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 import tbtjax
+from tbtjax.dynamics import best_response_dynamics
 
 
 def make_game(alpha, beta, rewards, lower=0.0, upper=1.0):
@@ -44,6 +45,17 @@ def verdict(alpha, beta, rewards, delta, *limits):
     """Whether the all-zero profile is an equilibrium (neighbours), `[games]`."""
     game = make_game(alpha, beta, rewards, *limits)
     return tbtjax.is_zero_effort_pne(game, delta, deviations="adjacent")
+
+
+def response(alpha, beta, rewards, delta, efforts):
+    """What each model's best response to the others' efforts is worth, `[games, n]`."""
+    return tbtjax.best_response(make_game(alpha, beta, rewards), delta, efforts).utility
+
+
+def dynamics(alpha, beta, rewards, delta):
+    """Efforts spent in 1,000 rounds of the arms race from none, margin 1, `[games, n]`."""
+    game = make_game(alpha, beta, rewards)
+    return best_response_dynamics(game, delta, 0.0, 1000, 1.0).total_effort
 
 
 @jax.tree_util.register_dataclass

@@ -176,3 +176,75 @@ def numpy_verdict(alpha, beta, rewards, delta, *limits):
     """Whether the all-zero profile is an equilibrium (neighbours), `[games]`."""
     effort = numpy_overtake(alpha, beta, delta, *limits)
     return np.all(effort >= rewards[:, :-1] - rewards[:, 1:], axis=-1)
+
+
+def _needed(alpha, beta, delta, efforts, model):
+    """Effort with which one model ties with each of the others, `[games, n - 1]`, ≥ 0."""
+    total = np.log1p(delta[:, None] + efforts)
+    rivals = np.delete(alpha + beta * total, model, axis=1)
+    distance = (rivals - alpha[:, model, None]) / beta[:, model, None]
+    needed = np.expm1(distance)
+    needed -= delta[:, None]
+    return np.maximum(needed, 0, out=needed)
+
+
+def numpy_response(alpha, beta, rewards, delta, efforts):
+    """Utility of each model's best response, `[games, n]`: equal limits, cost 1 per step.
+
+    With the efforts that tie with its rivals in ascending order a model passes one more with each,
+    so that ranks need not be counted. A cache-sized chunk at a time.
+    """
+    utility = np.empty_like(alpha)
+    n = alpha.shape[1]
+    size = max(1, _CHUNK // n)
+    for start in range(0, len(alpha), size):
+        part = slice(start, start + size)
+        reward = rewards[part]
+        for model in range(n):
+            needed = _needed(alpha[part], beta[part], delta[part], efforts[part], model)
+            needed.sort(axis=1)
+            best = np.max(reward[:, n - 2 :: -1] - needed, axis=1)
+            utility[part, model] = np.maximum(best, reward[:, -1])
+    return utility
+
+
+def numpy_dynamics(alpha, beta, rewards, delta, rounds=1000, margin=1.0):
+    """Efforts spent in the simultaneous race from none, `[games, n]`: equal limits, cost 1 a step.
+
+    Capability decides the ranking at Δ: the more capable tie with a rival, the others go a margin
+    further. A cache-sized chunk at a time.
+    """
+    spent = np.empty_like(alpha)
+    size = max(1, _CHUNK // alpha.shape[1])
+    for start in range(0, len(alpha), size):
+        part = slice(start, start + size)
+        arrays = alpha[part], beta[part], rewards[part], delta[part]
+        spent[part] = _race(*arrays, rounds, margin)
+    return spent
+
+
+def _race(alpha, beta, rewards, delta, rounds, margin):
+    efforts, spent = np.zeros_like(alpha), np.zeros_like(alpha)
+    n = alpha.shape[1]
+    # Efforts that tie are known up to rounding.
+    slack = 64 * np.finfo(alpha.dtype).eps
+    for _ in range(rounds):
+        played = np.empty_like(efforts)
+        for model in range(n):
+            needed = _needed(alpha, beta, delta, efforts, model)
+            ties = np.arange(n - 1) >= model  # the others with a larger index are less capable
+            # What it must exceed: a tie with the less capable, more with the others.
+            above = needed + np.where(ties, -slack, slack) * (1 + delta[:, None] + needed)
+            moves = np.concatenate(
+                [efforts[:, model, None], np.zeros_like(alpha[:, :1]), needed + margin * ~ties],
+                axis=1,
+            )
+            rank = np.sum(moves[:, :, None] <= above[:, None, :], axis=2)
+            utility = np.take_along_axis(rewards, rank, axis=1) - moves
+            best = np.max(utility, axis=1)
+            least = np.min(np.where(utility >= best[:, None], moves, np.inf), axis=1)
+            stays = utility[:, 0] >= best
+            played[:, model] = np.where(stays, efforts[:, model], least)
+        efforts = played
+        spent += efforts
+    return spent

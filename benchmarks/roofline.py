@@ -53,7 +53,9 @@ def least_work(work: str, dtype: str, models: int) -> dict[tuple[str, str], floa
     steps takes one exponential and two logarithms. Bisection: one step per bit of the mantissa,
     each with a logarithm and two exponentials per pair. An effort takes one exponential per pair
     (different limits: two, and a logarithm), a verdict one logarithm (an exponential and two
-    logarithms), and both one logarithm per game. "all" counts all pairs instead of neighbours.
+    logarithms), and both one logarithm per game. "all" counts all pairs instead of neighbours. A
+    best response takes one exponential per ordered pair and a logarithm per model; the dynamics
+    take a thousand of them.
     """
     kind, _, limits = work.partition("/")
     pairs = models * (models - 1) / 2 if kind == "all" else models - 1
@@ -82,6 +84,10 @@ def least_work(work: str, dtype: str, models: int) -> dict[tuple[str, str], floa
         add("log", dtype, pairs if limits == "equal" else 2 * pairs)
         add("exp", dtype, 0 if limits == "equal" else pairs)
         add("log1p", dtype, 1)
+    elif kind in ("response", "dynamics"):
+        rounds = 1 if kind == "response" else 1000
+        add("expm1", dtype, rounds * models * (models - 1))
+        add("log1p", dtype, rounds * models)
     else:
         raise ValueError(f"no floor is counted for {work!r}")
     return counts

@@ -355,6 +355,45 @@ def effort_row(work: str, limits: str, models: int, dtype: str, count: int) -> R
     return Row(f"{work}/{limits}/n{models}/{dtype}", games, contestants, check, _facts(games))
 
 
+def response_row(models: int, dtype: str, count: int) -> Row:
+    """What best responses to random efforts are worth, beside NumPy."""
+    games = draw_games("equal", count, models, dtype)
+    delta = _levels(games)
+    rng = np.random.default_rng(2)
+    efforts = rng.exponential(1.0, games.alpha.shape) * games.rewards[:, :1] / 2
+    efforts = np.where(rng.random(efforts.shape) < 0.5, efforts, 0).astype(games.dtype)
+    return _follower_row("response", peers.numpy_response, games, delta, efforts)
+
+
+def dynamics_row(models: int, dtype: str, count: int) -> Row:
+    """1,000 rounds of the arms race at levels below and above Δ*, beside NumPy."""
+    games = draw_games("equal", count, models, dtype)
+    return _follower_row("dynamics", peers.numpy_dynamics, games, _levels(games))
+
+
+def _follower_row(work: str, numpy_peer, games: Games, delta, *more) -> Row:
+    """Answers `[games, n]` in units of reward, compared relative to the game's first reward."""
+    arrays = (*games.arrays(), delta, *more)
+    few = games.subset(_FEW["vectorized"] if work == "response" else _FEW["loop"])
+    stride = max(1, games.count // few.count)
+    some = [x[::stride][: few.count] for x in arrays]
+    contestants = [
+        _jax_contestant("tbtjax", getattr(ours, work), arrays, mesh) for mesh in meshes().values()
+    ]
+    if jax.default_backend() == "cpu":
+        contestants.append(_plain_contestant("NumPy", numpy_peer, some))
+    expected = numpy_peer(*(x.astype(np.float64) for x in some))
+    scale = np.maximum(np.abs(expected), few.rewards[:, :1].astype(np.float64))
+
+    def check(contestant, answers):
+        own = slice(None, None, stride if contestant.games == games.count else 1)
+        found = answers.astype(np.float64)[own][: few.count]
+        return _compare((found - expected) / scale, 0.0, BOUND[games.dtype.name])
+
+    name = f"{work}/equal/n{games.num_models}/{games.dtype.name}"
+    return Row(name, games, contestants, check, _facts(games))
+
+
 def _effort_check(work: str, games: Games, delta: np.ndarray):
     """Against the closed form in float64.
 

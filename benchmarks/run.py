@@ -52,6 +52,12 @@ def planned_rows(games: int) -> dict:
     plan("all", "equal", rows.deviations_row)
     plan("general", "equal", rows.general_row)
     plan("shuffled", "equal", rows.shuffled_row)
+    plan("response", "equal", rows.response_row)
+    # A race keeps all its rounds: fewer games, and float64, in which two computations of the same
+    # race take the same turns.
+    planned["dynamics/equal/n5/float64"] = functools.partial(
+        rows.dynamics_row, 5, "float64", max(1, games // 256)
+    )
     return planned
 
 

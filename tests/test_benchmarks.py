@@ -103,6 +103,21 @@ def test_checks_notice_wrong_answers():
     assert row.check(contestant, (delta, turned))[1] > 100
 
 
+@pytest.mark.parametrize("make", (rows.response_row, rows.dynamics_row))
+def test_the_follower_game_beside_its_peer(make):
+    """Another computation of the same answers; one that is off is noticed."""
+    with jax.enable_x64(True):
+        row = make(5, "float64", 48)
+        mine, theirs = row.contestants[0], row.contestants[-1]
+        answers = mine.answers(mine.call())
+    assert (mine.ours, theirs.ours) == (True, False)
+    assert row.check(mine, answers)[1:] == (0, 48 * 5)
+    assert row.check(theirs, theirs.answers(theirs.call()))[1] == 0
+    answers = answers.copy()
+    answers[3, 2] += 1e-3 * row.games.rewards[3, 0]
+    assert row.check(mine, answers)[1] == 1
+
+
 def test_least_work_is_what_its_text_says():
     counts = roofline.least_work("threshold/equal", "float64", 5)
     positive = {key: number for key, number in counts.items() if number}

@@ -230,8 +230,9 @@ def test_theory_by_enumeration(x64, kinds, exponents):
 @pytest.mark.slow
 @pytest.mark.parametrize(("kinds", "exponents"), THEORY)
 def test_theory_by_enumeration_at_length(x64, kinds, exponents):
-    # 10,000 games of two and three models, 500 of four, at three levels each, for each of the two.
-    check_sizes(kinds, exponents, [(2, 7000, 64), (3, 3000, 64), (4, 500, 16)])
+    # 10,100 games of two and three models, 500 of four, at three levels each, for each of the two.
+    sizes = [(2, 7000, 64), (3, 3000, 32), (3, 100, 64), (4, 500, 16)]
+    check_sizes(kinds, exponents, sizes)
 
 
 def plain_equilibria(games, delta, levels, i):
