@@ -122,12 +122,16 @@ def _chunked(solve: Callable[..., Any], size: int, entries_per_game: int) -> Cal
             ones = [jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for x in parts]
             shapes = jax.eval_shape(solve, *ones)
             return jax.tree.map(lambda x: jnp.zeros((0, *x.shape[1:]), x.dtype), shapes)
+        chunks = {
+            platform: max(entries // entries_per_game, 1)
+            for platform, entries in _CHUNK_ENTRIES.items()
+        }
+        if games <= min(chunks.values()):  # one chunk everywhere: `solve` is traced once
+            return solve(*parts)
         return jax.lax.platform_dependent(
             *parts,
-            cpu=lambda *x: _run_chunks(solve, x, games, _CHUNK_ENTRIES["cpu"] // entries_per_game),
-            default=lambda *x: _run_chunks(
-                solve, x, games, _CHUNK_ENTRIES["default"] // entries_per_game
-            ),
+            cpu=lambda *x: _run_chunks(solve, x, games, chunks["cpu"]),
+            default=lambda *x: _run_chunks(solve, x, games, chunks["default"]),
         )
 
     # The compiler may split the games over devices: each then runs the chunks of its own.
@@ -240,7 +244,6 @@ def _is_mode_global() -> bool:
 
 def _run_chunks(solve: Callable[..., Any], parts: Any, games: int, chunk: int) -> Any:
     """Solves `games` games, `chunk` at a time, writing results in place."""
-    chunk = max(chunk, 1)
     if games <= chunk:
         return solve(*parts)
 
