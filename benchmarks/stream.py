@@ -2,7 +2,8 @@
 
 Each measurement is a process of its own, its start included: the command on JSON Lines and on
 Parquet, with and without programs compiled by an earlier run, and a loop of `json.loads` and
-`json.dumps` over the same lines. Wall time and the largest memory in use.
+`json.dumps` over the same lines. Wall time and the largest memory in use. A process starts with the
+memory of the one that starts it as its largest, so this one imports little.
 """
 
 import argparse
@@ -14,11 +15,6 @@ import sys
 import tempfile
 import time
 
-import numpy as np
-
-from benchmarks import environment
-from benchmarks.workloads import Games, draw_games
-
 _MODELS = 10
 
 _JSON_LOOP = """\
@@ -29,11 +25,15 @@ with open(sys.argv[1]) as source, open(sys.argv[2], "w") as sink:
 """
 
 
-def write_inputs(games: Games, folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    """The games as JSON Lines and as Parquet."""
+def write_inputs(count: int, folder: pathlib.Path) -> None:
+    """Games as JSON Lines and as Parquet, `games.jsonl` and `games.parquet` in the folder."""
+    import numpy as np
     import pyarrow as pa
     from pyarrow import parquet
 
+    from benchmarks.workloads import draw_games
+
+    games = draw_games("equal", count, _MODELS, "float64")
     lines, table = folder / "games.jsonl", folder / "games.parquet"
     cost = {"kind": "linear", "rate": 1}
     with lines.open("w") as file:
@@ -41,8 +41,7 @@ def write_inputs(games: Games, folder: pathlib.Path) -> tuple[pathlib.Path, path
             alpha, beta, rewards = (row.tolist() for row in rows)
             record = {"id": i, "alpha": alpha, "beta": beta, "lower": 0, "upper": 1}
             file.write(json.dumps(record | {"rewards": rewards, "cost": cost}) + "\n")
-    count, n = games.alpha.shape
-    offsets = np.arange(0, (count + 1) * n, n, dtype=np.int32)
+    offsets = np.arange(0, (count + 1) * _MODELS, _MODELS, dtype=np.int32)
 
     def lists(x):
         return pa.ListArray.from_arrays(offsets, x.ravel())
@@ -58,7 +57,6 @@ def write_inputs(games: Games, folder: pathlib.Path) -> tuple[pathlib.Path, path
         "cost.rate": pa.array(np.ones(count)),
     }
     parquet.write_table(pa.table(columns), table)
-    return lines, table
 
 
 def measure(command: list[str], variables: dict[str, str]) -> dict:
@@ -89,12 +87,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=pathlib.Path, help="results file (JSON)")
     options = parser.parse_args(arguments)
-    about = environment.describe()
     threshold = [sys.executable, "-m", "tbtjax.cli", "threshold"]
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        games = draw_games("equal", options.games, _MODELS, "float64")
-        lines, table = map(str, write_inputs(games, folder))
+        write = (
+            f"import pathlib; from benchmarks import stream; stream.write_inputs({options.games},"
+        )
+        subprocess.run([sys.executable, "-c", f"{write} pathlib.Path({name!r}))"], check=True)
+        lines, table = str(folder / "games.jsonl"), str(folder / "games.parquet")
         kept = {"JAX_COMPILATION_CACHE_DIR": str(folder / "programs")}
         fresh = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
         to_lines, to_table = str(folder / "out.jsonl"), str(folder / "out.parquet")
@@ -119,6 +119,9 @@ def main(arguments: list[str] | None = None) -> int:
             f"{run['processor_seconds']:8.2f} s of processors  {run['memory_mib']:7.0f} MiB"
         )
     if options.out is not None:
+        from benchmarks import environment
+
+        about = environment.describe()
         result = {"environment": about, "games": options.games, "runs": found}
         options.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     return 0

@@ -6,6 +6,7 @@ that do not rise, rates that are not negative) is the core's to say (`tbtjax.gam
 
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -92,12 +93,17 @@ def stack_records(records: Iterable[tuple[int, Any]]) -> tuple[list[Stack], dict
     """
     by_layout: dict[Layout, tuple[list[int], list[list[Any]], list[Any]]] = {}
     errors: dict[int, str] = {}
+    like_last = None
     for row, record in records:
-        try:
-            layout, values, delta = _read(record)
-        except RecordError as error:
-            errors[row] = str(error)
-            continue
+        found = None if like_last is None else like_last(record)
+        if found is None:
+            try:
+                found = _read(record)
+            except RecordError as error:
+                errors[row] = str(error)
+                continue
+            like_last = _reader_like(record, found[0])
+        layout, values, delta = found
         rows, all_values, deltas = by_layout.setdefault(layout, ([], [], []))
         rows.append(row)
         all_values.append(values)
@@ -183,6 +189,39 @@ def _read(record: Any) -> tuple[Layout, list[Any], Any]:
         _check_counts("cost.breakpoints", values[-2], "cost.slopes", values[-1], 1)
     delta = record.get("delta", math.nan)
     return Layout(curves, kind, models, tuple(shapes)), values, delta
+
+
+def _reader_like(record: dict[str, Any], layout: Layout) -> Any:
+    """Reads records of this one's form as `_read` does, and faster; others become None.
+
+    Streams hold long runs of games of one form, so most records need no more than a comparison.
+    None where the form holds points.
+    """
+    if layout.curves != "power-law" or layout.cost == "piecewise-linear":
+        return None
+    names = record.keys() | _DEFAULTS.keys()
+    cost_names, kind = record["cost"].keys(), layout.cost
+    of_game = operator.itemgetter(*_CURVE_KEYS["power-law"], "rewards", "cost")
+    of_cost = operator.itemgetter("kind", *COST_KEYS[kind])
+    lengths = [shape[0] if shape else -1 for shape in layout.shapes]
+
+    def read(other: Any) -> tuple[Layout, list[Any], Any] | None:
+        if type(other) is not dict:
+            return None
+        other = _DEFAULTS | other
+        if other.keys() != names:
+            return None
+        *values, cost = of_game(other)
+        if type(cost) is not dict or cost.keys() != cost_names:
+            return None
+        other_kind, *more = of_cost(cost)
+        values += more
+        found = [len(value) if type(value) is list else -1 for value in values]
+        if other_kind != kind or found != lengths or None in values:
+            return None
+        return layout, values, other.get("delta", math.nan)
+
+    return read
 
 
 _ORDERED = ("id", *_CURVE_KEYS["power-law"], *_CURVE_KEYS["tabulated"], "rewards", "cost", "delta")
