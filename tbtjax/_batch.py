@@ -210,25 +210,25 @@ def solve_again(solve: Callable[[Any], Any], tree: Any, again: jax.Array, result
       The results of all games.
     """
     games = again.shape[0]
-    block = min(games, 128)
+    block = min(games, max(16, games // 128))
+    (order,) = jnp.nonzero(again, size=-(-games // block) * block, fill_value=games)
+    blocks = -(-jnp.sum(again) // block)
 
-    def step(carry):
-        again, results = carry
-        (index,) = jnp.nonzero(again, size=block, fill_value=games)
+    def step(i, results):
+        index = jax.lax.dynamic_slice_in_dim(order, i * block, block)
         part = jax.tree.map(
             lambda x: x if x.shape[0] == 1 else x[jnp.minimum(index, games - 1)], tree
         )
         new = solve(part)
-        results = jax.tree.map(
+        return jax.tree.map(
             lambda old, x: old.at[index].set(
                 jnp.broadcast_to(x, (block, *x.shape[1:])), mode="drop"
             ),
             results,
             new,
         )
-        return again.at[index].set(False, mode="drop"), results
 
-    return jax.lax.while_loop(lambda carry: jnp.any(carry[0]), step, (again, results))[1]
+    return jax.lax.fori_loop(0, blocks, step, results)
 
 
 def _is_mode_global() -> bool:

@@ -13,7 +13,7 @@ in the rival's odds o = p/q,
 
     −b(1 + a)(1 + β_k)·o² + (c − 1 − a − b − 2ab)·o + a(1 + b)(β_k − 1),   c = (β_k/β_w)(1 + a + b),
 
-so G has at most three monotone pieces, W at most four, and each is searched by halvings.
+so G has at most three monotone pieces, W at most four, and each is searched within a bracket.
 
 A weak model that does not rise (β_w ≤ 0) never passes by effort; then
 M = logit_w(s_k) − α_w − β_w·y (the order alone). It is monotone unless both models fall
@@ -28,6 +28,9 @@ import jax
 import jax.numpy as jnp
 
 from tbtjax._intervals import largest_level
+
+# Halving alone takes as many rounds as a number has bits.
+_MOST_ROUNDS = 120
 
 
 class LimitedPairs(NamedTuple):
@@ -85,7 +88,7 @@ def log_parts(pairs: LimitedPairs, y: jax.Array) -> tuple[jax.Array, ...]:
     z = pairs.alpha_rival + pairs.beta_rival * y
     tail = jnp.exp(-jnp.abs(z))
     small = tail / (1 + tail)
-    shared = jnp.log1p(tail)
+    shared = _log1p(tail)
     log_p = jnp.minimum(z, 0) - shared
     log_q = jnp.minimum(-z, 0) - shared
     p = jnp.where(z > 0, 1 - small, small)
@@ -101,6 +104,15 @@ def log_parts(pairs: LimitedPairs, y: jax.Array) -> tuple[jax.Array, ...]:
     return log_p, log_q, log_sum(p, log_p, pairs.a), log_sum(q, log_q, pairs.b)
 
 
+def _log1p(x: jax.Array) -> jax.Array:
+    """log(1 + x) for x ≥ 0, to a rounding of 1 and, for small x, of itself.
+
+    In a third of the time of log1p in float64.
+    """
+    small = x < jnp.finfo(x.dtype).eps ** (1 / 3)
+    return jnp.where(small, x * (1 - x * (1 / 2 - x * (1 / 3))), jnp.log(1 + x))
+
+
 def margin(pairs: LimitedPairs, y: jax.Array) -> jax.Array:
     """M(y): negative where the weak model gains by passing."""
     _, _, low, high = log_parts(pairs, y)
@@ -109,7 +121,7 @@ def margin(pairs: LimitedPairs, y: jax.Array) -> jax.Array:
     rises = pairs.beta_weak > 0
     reached = (logit - pairs.alpha_weak) / jnp.where(rises, pairs.beta_weak, 1)
     started = jnp.where(rises, y, pairs.beta_weak * y)
-    return reached - started - jnp.log1p(pairs.g * jnp.exp(-y))
+    return reached - started - _log1p(pairs.g * jnp.exp(-y))
 
 
 def _rise(pairs: LimitedPairs, y: jax.Array) -> jax.Array:
@@ -190,36 +202,79 @@ def _pieces(pairs: LimitedPairs) -> tuple[jax.Array, jax.Array]:
 
     turn, other = (jnp.clip(level_of_odds(x, 0.0), begin, end) for x in _roots_in_odds(pairs))
     turns = jnp.stack([begin, jnp.minimum(turn, other), jnp.maximum(turn, other), end])
-    tops, _ = _halve(lambda y: _rise(pairs, y) >= 0, turns)
+    tops, _ = _changes(lambda y: _rise(pairs, y), turns)
     # M is monotone between these; before `begin` and after `end` it is infinite.
     outside = jnp.zeros_like(begin), jnp.full_like(end, top)
     ends = jnp.concatenate([outside[0][None], begin[None], tops, end[None], outside[1][None]])
-    change, stable = _halve(lambda y: margin(pairs, y) >= 0, ends)
+    change, stable = _changes(lambda y: margin(pairs, y), ends)
     left, right = ends[:-1], ends[1:]
     starts = jnp.where(stable[:-1], left, jnp.where(stable[1:], change, jnp.inf))
     stops = jnp.where(stable[1:], right, jnp.where(stable[:-1], change, -jnp.inf))
     return jnp.where(pairs.free, 0, starts), jnp.where(pairs.free, top, stops)
 
 
-def _halve(is_true, ends: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Where a property that changes at most once between neighbouring `ends` does change.
+def _changes(function, ends: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Where a function's sign (0 counts as positive) changes, if it does, between two `ends`.
+
+    By Chandrupatla's method, which takes steps of inverse quadratic interpolation where they can be
+    trusted and halves elsewhere, also beside infinite values. One piece after another: a piece on
+    which no pair's sign changes costs nothing.
+
+    Args:
+      function: of levels like `ends[0]`; monotone between neighbouring ends.
+      ends: `[ends, …]`, ascending.
 
     Returns:
-      The true side of each change, the right end where there is none, `[ends − 1, …]`; and the
-      property at the ends.
+      The positive side of each change, the right end where there is none, `[ends − 1, …]`; and
+      whether the function is positive at the ends.
     """
-    here = is_true(ends)
-    at_left, at_right = here[:-1], here[1:]
+    values = jax.lax.map(function, ends)
+    eps = jnp.finfo(ends.dtype).eps
 
-    def step(_, bracket):
-        left, right = bracket
-        middle = left + (right - left) / 2
-        like_left = is_true(middle) == at_left
-        return jnp.where(like_left, middle, left), jnp.where(like_left, right, middle)
+    def find(piece):
+        left, right, at_left, at_right = piece
+        changes = (at_left >= 0) != (at_right >= 0)
 
-    halvings = jnp.finfo(ends.dtype).nmant + 10
-    low, high = jax.lax.fori_loop(0, halvings, step, (ends[:-1], ends[1:]))
-    return jnp.where(at_left == at_right, ends[1:], jnp.where(at_left, low, high)), here
+        def step(carry):
+            (new, at_new), (other, at_other), (old, at_old), active, rounds = carry
+            width = other - new
+            finest = 2 * eps * (1 + jnp.minimum(jnp.abs(new), jnp.abs(other)))
+            least = finest / jnp.where(active, jnp.abs(width), 1)
+            x = (new - other) / (old - other)
+            f = (at_new - at_other) / (at_old - at_other)
+            trusted = (f * f < x) & ((1 - f) * (1 - f) < 1 - x)
+            share = at_new / (at_other - at_new) * (at_old / (at_other - at_old))
+            share += (
+                (old - new)
+                / width
+                * (at_new / (at_old - at_new))
+                * (at_other / (at_old - at_other))
+            )
+            share = jnp.where(trusted, jnp.clip(share, least, 1 - least), 0.5)
+            y = new + share * width
+            value = function(y)
+            same = (value >= 0) == (at_new >= 0)
+
+            def kept(now, before):
+                return jnp.where(active, now, before)
+
+            old = kept(jnp.where(same, new, other), old)
+            at_old = kept(jnp.where(same, at_new, at_other), at_old)
+            other = kept(jnp.where(same, other, new), other)
+            at_other = kept(jnp.where(same, at_other, at_new), at_other)
+            new, at_new = kept(y, new), kept(value, at_new)
+            wide = jnp.abs(other - new) > 2 * finest
+            active &= wide & (at_new != 0)
+            return (new, at_new), (other, at_other), (old, at_old), active, rounds + 1
+
+        start = ((left, at_left), (right, at_right), (left, at_left), changes, 0)
+        (new, at_new), (other, _), *_ = jax.lax.while_loop(
+            lambda carry: jnp.any(carry[3]) & (carry[4] < _MOST_ROUNDS), step, start
+        )
+        return jnp.where(changes, jnp.where(at_new >= 0, new, other), right)
+
+    found = jax.lax.map(find, (ends[:-1], ends[1:], values[:-1], values[1:]))
+    return found, values >= 0
 
 
 def stable_stretch(pairs: LimitedPairs) -> Stretch:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tbtjax import _implicit, _intervals, _pieces, _regular, _scan
+from tbtjax import _implicit, _intervals, _pieces, _rays, _regular, _scan
 from tbtjax._batch import map_games, solve_again
 from tbtjax._records import Record, align
 from tbtjax._rivals import (
@@ -343,7 +343,7 @@ def _power_law(game: RankingGame, deviations: Deviations) -> _Levels:
     """Power laws: every pair's stable levels are known exactly."""
     if game.num_models < 2:
         return _undecided(game)
-    if game.curves.has_equal_limits and game.present is None:
+    if game.present is None:
         return _ray_first(game, deviations)
     return _all_levels(game, deviations)
 
@@ -363,12 +363,14 @@ def _ray_first(game: RankingGame, deviations: Deviations) -> _Levels:
     def wide(x):
         return jnp.broadcast_to(x, (size, n))
 
-    found = _regular.regular_level(
-        wide(game.curves.alpha),
-        wide(game.curves.beta),
-        budget_of,
-        most_ranks=n - 1 if deviations == "all" else 1,
-    )
+    curves = game.curves
+    parameters = [wide(curves.alpha), wide(curves.beta)]
+    most_ranks = n - 1 if deviations == "all" else 1
+    if curves.has_equal_limits:
+        found = _regular.regular_level(*parameters, budget_of, most_ranks=most_ranks)
+    else:
+        parameters += [wide(curves.lower), wide(curves.upper)]
+        found = _rays.ray_level(*parameters, budget_of, most_ranks=most_ranks)
     # What the fast road does not look at itself.
     rest = [p for p in problems(game) if p.argument not in ("alpha", "beta", "rewards")]
     usable = functools.reduce(jnp.logical_and, [~jnp.any(p.bad, axis=-1) for p in rest])

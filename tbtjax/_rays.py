@@ -1,0 +1,337 @@
+"""The fast road to Δ* with different limits, for games whose stable levels are shown to be a ray.
+
+For a weak model w with a rival k above it, y = log(1 + Δ), let ε = e^{−z}, z = α_k + β_k·y, be the
+rival's inverse odds and ω = e^{−T}, T = α_w + β_w·(y + log(1 + q)), q = g·e^{−y}, those of the weak
+model after all that passing is worth. With
+
+    a = l_k − l_w,   b = u_k − u_w ≥ 0,   c = u_w − l_k,   d = u_k − l_w,
+    s = (u_k − l_k)·(u_w − l_w)
+
+the pair is stable where the rival's odds are at least what the weak model's score is in its range:
+
+    K(y) = z − log(N/D) ≥ 0,   N = c − a·ω,   D = d·ω + b,
+
+or where N ≤ 0. No rival is out of reach in this form: where w saturates, K all but follows z. With
+ℓ′ = s·ω/(N·D) and T′ = β_w/(1 + q), K′ = β_k − ℓ′·T′, and ℓ′ bends by ℓ″/ℓ′ = 1 − b/D − c/N, which
+for a ≤ 0 lies between −1 and 1. One pair binds, so only it needs full precision:
+
+1. float32, all pairs: Newton's step from y = 0;
+2. float32, all pairs: from the largest level one of third order; the pair that asks for most binds;
+3. float32, this pair: more such steps;
+4. the games' dtype, this pair: one or two more. The last one's length bounds what is left;
+5. float32, this pair: no level below the root is stable (`_is_unstable_before`);
+6. float32, all pairs: every other pair holds there by more than the rounding of this check, and
+   every pair keeps holding (`_holds_on`).
+
+A game that fails any of this, is not of this kind or holds a NaN is reported as not settled and
+takes the complete road. Pairs are looped over with games in contiguous lanes, as in
+`tbtjax._regular`.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tbtjax._regular import shift
+
+_FAST = jnp.float32
+_HIGHEST = 80.0  # beyond, e^{−y} leaves float32
+_MARGIN = 1e-5  # of slopes, for their rounding
+
+
+class RayLevel(NamedTuple):
+    """What the fast road finds, each `[games]`.
+
+    Attributes:
+      y: log(1 + Δ*); meaningless where not `settled`.
+      weak: int32: the weak model of the binding adjacent pair.
+      settled: bool: y is right.
+    """
+
+    y: jax.Array
+    weak: jax.Array
+    settled: jax.Array
+
+
+class _Pair(NamedTuple):
+    """One pair of each game, `[games]` each; a, b, c, d and s as above."""
+
+    alpha_rival: jax.Array
+    beta_rival: jax.Array
+    alpha_weak: jax.Array
+    beta_weak: jax.Array
+    a: jax.Array
+    b: jax.Array
+    c: jax.Array
+    d: jax.Array
+    s: jax.Array
+    g: jax.Array
+    gain: jax.Array  # β_k − β_w
+
+
+def ray_level(
+    alpha: jax.Array,
+    beta: jax.Array,
+    lower: jax.Array,
+    upper: jax.Array,
+    budget_of,
+    *,
+    most_ranks: int,
+) -> RayLevel:
+    """Δ* of a chunk's games whose stable levels are shown to be a ray.
+
+    Args:
+      alpha: `[games, n]`, n ≥ 2.
+      beta: `[games, n]`.
+      lower: `[games, n]`.
+      upper: `[games, n]`.
+      budget_of: takes a (traced) number of ranks j to `[games, n]`: what passing the model j
+        places above is worth to each model, in steps; anything where there is none.
+      most_ranks: pairs up to so many places apart are checked: 1 for adjacent deviations, n − 1
+        for all.
+
+    Returns:
+      The level of each game.
+    """
+    n = alpha.shape[1]
+    alphas, betas, lowers, uppers = (x.astype(_FAST).T for x in (alpha, beta, lower, upper))
+
+    def rows(ranks):
+        """a, b, g and β_k − β_w of each model and the one `ranks` above, `[n, games]` float32."""
+        b = shift(upper, ranks) - upper
+        columns = (
+            shift(lower, ranks) - lower,
+            jnp.where(b < 0, jnp.nan, b),  # no ray
+            budget_of(ranks),
+            shift(beta, ranks) - beta,
+        )
+        return tuple(x.astype(_FAST).T for x in columns)
+
+    adjacent = rows(1)
+
+    def over_pairs(body, init, pairs=adjacent, ranks=1):
+        def step(weak, carry):
+            rival = weak - ranks
+            a, b, g, gain = (x[weak] for x in pairs)
+            floor, ceiling = lowers[rival], uppers[rival]
+            floor_weak, ceiling_weak = lowers[weak], uppers[weak]
+            pair = _Pair(
+                alphas[rival],
+                betas[rival],
+                alphas[weak],
+                betas[weak],
+                a,
+                b,
+                ceiling_weak - floor,
+                ceiling - floor_weak,
+                (ceiling - floor) * (ceiling_weak - floor_weak),
+                g,
+                gain,
+            )
+            return body(weak, pair, carry)
+
+        return jax.lax.fori_loop(ranks, n, step, init)
+
+    # Derived from the inputs, so that it varies over devices as they do inside shard_map.
+    zero = jnp.where(jnp.isnan(alpha[:, 0]), 0, 0).astype(_FAST)
+    one = zero + 1
+
+    def bound(_, pair, y):
+        value, slope, _, above = _condition(pair, zero, one)
+        return jnp.maximum(y, jnp.where((above > 0) & (slope > 0), -value / slope, 0))
+
+    start = jnp.minimum(over_pairs(bound, zero), _HIGHEST)
+    decay = jnp.exp(-start)
+
+    def most_asking(weak, pair, best):
+        value, slope, curvature, above = _condition(pair, start, decay)
+        asks = (above > 0) & (slope > 0)
+        target = jnp.where(asks, start + _step(value, slope, curvature), -jnp.inf)
+        more = target > best[0]
+        return tuple(
+            jnp.where(more, new, old) for new, old in zip((target, *pair, weak), best, strict=True)
+        )
+
+    nobody = (zero - jnp.inf, *[zero] * len(_Pair._fields), zero.astype(jnp.int32) + 1)
+    y, *quick, weak = over_pairs(most_asking, nobody)
+    quick = _Pair(*quick)
+    y = jnp.clip(y, 0, _HIGHEST)
+    for _ in range(3):
+        value, slope, curvature, above = _condition(quick, y, jnp.exp(-y))
+        y = jnp.where(above > 0, y + _step(value, slope, curvature), 0)
+        y = jnp.clip(y, 0, _HIGHEST)
+    y, exact = _polish(_take(alpha, beta, lower, upper, budget_of(1), weak), y)
+
+    level = y.astype(_FAST)
+    decay = jnp.exp(-level)
+    settled = exact & (level < _HIGHEST) & ((level == 0) | _is_unstable_before(quick, decay))
+
+    def holds(ranks):
+        def check(model, pair, settled):
+            return settled & _holds_on(pair, level, decay, (model == weak) & (ranks == 1))
+
+        return check
+
+    settled = over_pairs(holds(1), settled)
+    if most_ranks > 1:
+        settled = jax.lax.fori_loop(
+            2,
+            most_ranks + 1,
+            lambda ranks, done: over_pairs(holds(ranks), done, rows(ranks), ranks),
+            settled,
+        )
+    return RayLevel(y, weak, settled)
+
+
+def _condition(pair: _Pair, y: jax.Array, decay: jax.Array):
+    """K, K′, K″ and N, given e^{−y}."""
+    q = pair.g * decay
+    share = 1 / (1 + q)
+    omega = jnp.exp(-(pair.alpha_weak + pair.beta_weak * (y + jnp.log(1 + q))))
+    above, below = pair.c - pair.a * omega, pair.d * omega + pair.b
+    inverse = 1 / (above * below)
+    value = pair.alpha_rival + pair.beta_rival * y - jnp.log(above * above * inverse)
+    rise = pair.beta_weak * share
+    slope_weak = pair.s * omega * inverse * rise
+    bend = 1 - (pair.b * above + pair.c * below) * inverse
+    curvature = -slope_weak * (bend * rise + q * share)
+    return value, pair.beta_rival - slope_weak, curvature, above
+
+
+def _step(value, slope, curvature) -> jax.Array:
+    """From y to K's root: of third order, and the step is never longer than four of Newton's.
+
+    With x = K·K″/K′² it is −(K/K′)/(1 − x/2 + x²/12), close to −(K/K′)·(e^x − 1)/x, which is exact
+    for K = k − log(y − y₀) and for every linear K.
+    """
+    newton = value / slope
+    x = newton * curvature / slope
+    return -newton / (1 - x * (1 / 2 - x * (1 / 12)))
+
+
+def _take(alpha, beta, lower, upper, budget, weak) -> _Pair:
+    """One adjacent pair of each game, in the games' dtype."""
+
+    def at(x, index):
+        return jnp.take_along_axis(x, index[:, None], axis=1, mode="promise_in_bounds")[:, 0]
+
+    rival = weak - 1
+    beta_rival, beta_weak = at(beta, rival), at(beta, weak)
+    floor, ceiling = at(lower, rival), at(upper, rival)
+    floor_weak, ceiling_weak = at(lower, weak), at(upper, weak)
+    return _Pair(
+        at(alpha, rival),
+        beta_rival,
+        at(alpha, weak),
+        beta_weak,
+        floor - floor_weak,
+        ceiling - ceiling_weak,
+        ceiling_weak - floor,
+        ceiling - floor_weak,
+        (ceiling - floor) * (ceiling_weak - floor_weak),
+        at(budget, weak),
+        beta_rival - beta_weak,
+    )
+
+
+def _polish(pair: _Pair, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The last steps, in the games' dtype, and whether the last one was short enough for that."""
+    y = y.astype(pair.g.dtype)
+    if y.dtype != _FAST:
+        value, slope, curvature, above = _condition(pair, y, jnp.exp(-y))
+        y = jnp.where(above > 0, jnp.maximum(y + _step(value, slope, curvature), 0), y)
+    value, slope, curvature, above = _condition(pair, y, jnp.exp(-y))
+    step = jnp.maximum(_step(value, slope, curvature), -y)
+    # What is left is of third order. K″ and K‴ are of the size of the weak model's part of K′ times
+    # one and two factors of `rate`.
+    inside = above > 0
+    rate = 1 + pair.beta_weak * jnp.maximum(pair.c / jnp.where(inside, above, 1), 1)
+    part = (pair.beta_rival - slope) / slope
+    left = (jnp.abs(step) * rate) ** 2 * jnp.abs(step) * part * (1 + part)
+    short = (slope > 0) & inside & (left <= jnp.finfo(y.dtype).eps) & (jnp.abs(step) < 1e-2)
+    at_zero = (y == 0) & ((value >= 0) | ~inside)
+    return jnp.where(at_zero, 0, y + step), short | at_zero
+
+
+def _is_unstable_before(pair: _Pair, decay: jax.Array) -> jax.Array:
+    """Whether a pair surely is unstable from y = 0 up to its root, where e^{−y} = `decay`."""
+    q = pair.g * decay
+    kappa = (1 + _MARGIN) * pair.a * pair.c / pair.s
+    odds = jnp.exp(-pair.alpha_rival) * (1 + 1e-6 * jnp.abs(pair.alpha_rival))
+    odds_at_root = odds * jnp.exp(jnp.log(decay) * pair.beta_rival)
+    shallow = (pair.gain >= 0) & (pair.g >= kappa * odds) & (q >= kappa * odds_at_root)
+
+    omega = jnp.exp(-(pair.alpha_weak + pair.beta_weak * jnp.log(1 + pair.g)))
+    above, below = pair.c - pair.a * omega, pair.d * omega + pair.b
+    steepest = pair.s * omega * pair.beta_weak / (1 + q)
+    exact = 1 - _MARGIN * (1 + jnp.abs(pair.alpha_weak))
+    falling = (above > 0) & (steepest <= exact * pair.beta_rival * above * below)
+    return shallow | ((pair.a >= 0) & falling)
+
+
+def _holds_on(pair: _Pair, level, decay, is_binding) -> jax.Array:
+    """Whether a pair surely is stable from a level on; at the level, if it does not bind there."""
+    alpha, beta, alpha_weak, beta_weak, a, b, c, d, s, g, gain = pair
+    q = g * decay
+    needed = beta_weak * (level + jnp.log(1 + q))
+    odds = jnp.exp(-(alpha + beta * level))  # inverse
+    omega = jnp.exp(-(alpha_weak + needed))
+    # Rounding: of the exponents and of every term.
+    rounding = 3e-7 * (4 + jnp.abs(alpha) + beta * level + jnp.abs(alpha_weak) + needed)
+    above = c + rounding * jnp.abs(c) - a * omega + rounding * jnp.abs(a) * omega
+    below = odds * above * (1 + 2 * rounding)
+    surely = is_binding | (d * omega + b >= below)
+
+    # For β_k ≥ β_w, Y′ ≥ 1/(1 + κ·ε) with κ = 0 where a ≤ 0: from here on Y − y loses less than
+    # κ·ε/β_k. Either G ≥ 0 all the same, or there is that much to lose.
+    kappa = (1 + _MARGIN) * jnp.maximum(a * c, 0) * odds / s
+    loss = beta_weak * kappa / beta
+    no_slower = (gain >= 0) & (
+        (surely & (needed - beta_weak * level >= beta_weak * kappa + loss))
+        | ((loss < 1) & (d * omega * (1 - loss) + b >= below))
+    )
+    # Y′, the slope of the total effort that reaches the rival, is `rise` over `steep`. It stays at
+    # 1 or more if its denominator over ε falls from here on.
+    rise = s * beta * odds
+    steep = beta_weak * (d + a * odds) * (c * odds - b)
+    stays_steep = ((1 - _MARGIN) * rise >= steep) & (a * c * odds * odds + b * d >= 0)
+    # G falls before the larger root of a quadratic in the odds and rises after it: least there.
+    square = b * d * (1 + beta) * beta_weak
+    linear = beta * s - beta_weak * (s - 2 * a * b)
+    constant = a * c * (beta - 1) * beta_weak
+    discriminant = linear * linear - 4 * square * constant
+    root = jnp.sqrt(jnp.maximum(discriminant, 0))
+    falls = linear <= 0
+    over = jnp.where(falls, root - linear, -2 * constant)
+    under = jnp.where(falls, 2 * square, linear + root)
+    # The odds there beside those at the level; 1 where that is past it.
+    ratio = jnp.where((discriminant < 0) | (over * odds <= under), 1, over * odds / under)
+    turn = odds / ratio
+    low, high = d + a * turn, c * turn - b
+    slope = jnp.minimum(s * beta * turn / (beta_weak * low * high), 1)
+    logit = jnp.log(low / high)
+    # log x ≥ (x − 1/x)/2 for x ≤ 1.
+    least = (
+        logit - alpha_weak - beta_weak * (level + jnp.log(ratio) / beta - (slope - 1 / slope) / 2)
+    )
+    terms = beta_weak * (1 + level + jnp.log(ratio) / beta) + jnp.abs(alpha_weak) + jnp.abs(logit)
+    one_turn = (constant <= 0) | (linear >= 0) | (ratio == 1)
+    rises_on = one_turn & (least >= _MARGIN * terms)
+    regular = (
+        (beta > 1e-20)
+        & (beta < jnp.inf)
+        & (beta_weak > 1e-20)
+        & (beta_weak < jnp.inf)
+        & (jnp.abs(alpha) < jnp.inf)
+        & (jnp.abs(alpha_weak) < jnp.inf)
+        & (c > 0)
+        & (d > 0)
+        & (s > 1e-20)
+        & (b >= 0)
+        & (g >= 0)
+        & (g < jnp.inf)
+        & (odds < jnp.inf)
+        & (omega < jnp.inf)
+    )
+    return regular & (no_slower | (surely & (stays_steep | rises_on)))
