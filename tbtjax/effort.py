@@ -206,7 +206,7 @@ def _overtake_effort(game: RankingGame, delta: jax.Array) -> jax.Array:
     n = game.num_models
     rivals = other_models(game)
     effort = _effort_to_pass(game, rivals, level)  # [shift, ..., r], rival (r − shift − 1) mod n
-    itself = jnp.zeros_like(level) * jnp.ones(n, game.dtype)
+    itself = jnp.where(jnp.isnan(level), level, 0) * jnp.ones(n, game.dtype)
     by_shift = jnp.concatenate([jnp.broadcast_to(itself, (1, *effort.shape[1:])), effort])
     by_shift = jnp.moveaxis(by_shift, 0, -1)  # [..., r, shift]
     shift = (jnp.arange(n)[:, None] - jnp.arange(n)) % max(n, 1)

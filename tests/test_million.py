@@ -11,12 +11,13 @@ import numpy as np
 import oracles
 import pytest
 from random_games import KINDS, random_games
-from test_threshold import FLOAT32_BOUND, as_answer, as_game, costs_of_models
+from test_threshold import FLOAT32_BOUND, GAMES, MODELS, as_answer, as_game, costs_of_models
 
 from tbtjax import stabilizing_threshold
 
-# Number of models: games a block, blocks a class. 59,000 games a class, 1,003,000 in all.
-BLOCKS = {2: (5_000, 5), 5: (3_000, 11), 20: (500, 2)}
+# Number of models: games a block, blocks a class. 59,000 games a class, 1,003,000 in all. Blocks
+# have the shape of the other tests' batches, so that their programs serve.
+BLOCKS = {2: (GAMES, 25), MODELS: (GAMES, 33), 20: (500, 2)}
 TOLERANCE = {"float64": 1e-9, "float32": FLOAT32_BOUND}
 
 
