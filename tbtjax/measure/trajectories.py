@@ -46,7 +46,7 @@ class LeftOut(NamedTuple):
     """A curve that cannot be used, and why.
 
     Attributes:
-      model, task, metric, family: whose curve it is.
+      model, task, metric, filter, family: whose curve it is.
       reason: why it cannot be used: file, row, what was found and what was expected.
     """
 
