@@ -364,13 +364,13 @@ def _ray_first(game: RankingGame, deviations: Deviations) -> _Levels:
         return jnp.broadcast_to(x, (size, n))
 
     curves = game.curves
-    parameters = [wide(curves.alpha), wide(curves.beta)]
+    alpha, beta = wide(curves.alpha), wide(curves.beta)
     most_ranks = n - 1 if deviations == "all" else 1
     if curves.has_equal_limits:
-        found = _regular.regular_level(*parameters, budget_of, most_ranks=most_ranks)
+        found = _regular.regular_level(alpha, beta, budget_of, most_ranks=most_ranks)
     else:
-        parameters += [wide(curves.lower), wide(curves.upper)]
-        found = _rays.ray_level(*parameters, budget_of, most_ranks=most_ranks)
+        lower, upper = wide(curves.lower), wide(curves.upper)
+        found = _rays.ray_level(alpha, beta, lower, upper, budget_of, most_ranks=most_ranks)
     # What the fast road does not look at itself.
     rest = [p for p in problems(game) if p.argument not in ("alpha", "beta", "rewards")]
     usable = functools.reduce(jnp.logical_and, [~jnp.any(p.bad, axis=-1) for p in rest])
