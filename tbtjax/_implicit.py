@@ -89,11 +89,6 @@ def _residual(game: RankingGame, y: jax.Array, weak: jax.Array, rival: jax.Array
         above, below = upper_weak - upper_rival, lower_rival - lower_weak
         log_width = jnp.log(width)
         by_logit = limited_logit(z, log_width, below, above) - own
-        # Limits that are equal count as one in the logit; here each may move on its own.
-        by_logit -= above * _capped_exp(-log_width - jax.nn.log_sigmoid(-z))
-        by_logit += jnp.where(below == 0, below, 0) * _capped_exp(
-            -log_width - jax.nn.log_sigmoid(z)
-        )
         # Next to the level at which the rival gets out of reach the logit is steeper than its
         # digits allow; v_k − v_w is smooth there (both over the weak model's range).
         ahead, behind = below + width * jax.nn.sigmoid(z), above + width * jax.nn.sigmoid(-z)
@@ -115,11 +110,6 @@ def _residual(game: RankingGame, y: jax.Array, weak: jax.Array, rival: jax.Array
     theirs = pick_score(lambda i: curves.score(delta[..., i]), rival)
     own = pick_score(lambda i: best_score(curves, delta[..., i], budget[..., i]), weak)
     return theirs - own
-
-
-def _capped_exp(x: jax.Array) -> jax.Array:
-    """An exponential that stays finite: beyond the dtype, a derivative is of no use."""
-    return jnp.exp(jnp.minimum(x, 80))
 
 
 def _budget(game: RankingGame, gain: jax.Array, weak: jax.Array) -> jax.Array:

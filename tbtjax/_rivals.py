@@ -167,14 +167,17 @@ def limited_logit(z, log_width, below, above):
         total = offset + jnp.exp(tail)
         positive = (offset != 0) & (total > 0)
         log_total = jnp.where(positive, jnp.log(jnp.where(positive, total, 1)), -jnp.inf)
-        return jnp.where(offset == 0, tail, log_total)
+        # Limits that are equal may each move: 0 in value, not in derivative. The exponential stays
+        # finite: beyond the dtype, a derivative is of no use.
+        apart = jnp.where(offset == 0, offset, 0) * jnp.exp(jnp.minimum(-tail, 80))
+        return jnp.where(offset == 0, tail, log_total), apart
 
-    low = log_part(below, jax.nn.log_sigmoid(z))
-    high = log_part(above, jax.nn.log_sigmoid(-z))
+    low, low_apart = log_part(below, jax.nn.log_sigmoid(z))
+    high, high_apart = log_part(above, jax.nn.log_sigmoid(-z))
     reachable = jnp.isfinite(high)
     logit = jnp.where(reachable, low, 0) - jnp.where(reachable, high, 0)
     # Equal limits: exactly, so that equal models tie.
-    logit = jnp.where((below == 0) & (above == 0), z, logit)
+    logit = jnp.where((below == 0) & (above == 0), z, logit) + (low_apart - high_apart)
     return jnp.where(reachable, logit, jnp.inf)
 
 

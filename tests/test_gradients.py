@@ -175,6 +175,52 @@ def test_overtake_gradients_are_finite_beside_infinities(x64):
     assert all(np.all(np.isfinite(x)) for x in found)
 
 
+@jax.jit
+def log_efforts(parameters, delta):
+    """log(1 + e) for all pairs; +inf where there is no effort."""
+    game = ranking_game(power_law(*parameters), 0.0, linear_cost(1.0))
+    return jnp.log1p(tbtjax.overtake_effort(game, delta))
+
+
+@jax.jit
+def moved_efforts(parameters, delta, moves):
+    return jax.jvp(lambda *p: log_efforts(p, delta), parameters, moves)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_overtake_efforts_match_central_differences(kind, x64):
+    """Along a random direction in all parameters and the level at once, for every pair."""
+    games = random_games(10, 200, 4, kind)
+    shape = games["alpha"].shape
+    # One program for limits shared by all models, one for others.
+    parameters = tuple(
+        jnp.asarray(np.broadcast_to(x, shape) if x.ndim else x)
+        for x in (games[name] for name in PARAMETERS[:4])
+    )
+    rng = np.random.default_rng(11)
+    delta = jnp.asarray(np.expm1(rng.uniform(0, 6, 200)))
+    moves = tuple(rng.normal(size=x.shape) * np.maximum(np.abs(x), 1e-3) for x in parameters)
+    if games["lower"].ndim == 0:  # shared limits move no effort
+        moves = (*moves[:2], np.zeros(()), np.zeros(()))
+    value, slope = moved_efforts(parameters, delta, moves)
+    assert np.all(np.isfinite(slope))
+    value, slope = np.asarray(value), np.asarray(slope)
+    still = ~np.isfinite(value) | (value == 0)
+    assert np.all(slope[still] == 0)
+    ends = []
+    for step in (1e-6, -1e-6, 2e-6, -2e-6):
+        moved = tuple(x + step * move for x, move in zip(parameters, moves, strict=True))
+        ends.append(np.asarray(log_efforts(moved, delta)))
+    with np.errstate(invalid="ignore"):
+        estimates = [(ends[0] - ends[1]) / 2e-6, (ends[2] - ends[3]) / 4e-6]
+        # Where two step sizes disagree, an end of the reach or rounding is in the way.
+        usable = np.isfinite(value) & (value > 0) & np.isfinite(estimates[0])
+        usable &= np.abs(estimates[0] - estimates[1]) <= 1e-5 * np.abs(estimates[0])
+    # Saturated models are out of reach or lost to rounding, most of them.
+    assert usable.sum() > (10 if kind.startswith("saturated") else 100), usable.sum()
+    np.testing.assert_allclose(slope[usable], estimates[0][usable], rtol=2e-4)
+
+
 def test_absent_models_have_no_gradient(x64):
     games = random_games(9, 20, 5, "equal_limits")
     present = np.ones((20, 5), bool)
