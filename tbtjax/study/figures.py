@@ -202,7 +202,9 @@ def draw_groups(data: xr.Dataset, sweep: Sweep, group: Axis, numeric: list[Axis]
     axes.set_xlabel(_label(x) if x else "")
     axes.set_ylabel("Δ* (training steps)")
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(title=_label(group), fontsize=8, title_fontsize=8)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
+    )
     p = q["quantile"].values
     spread = f"dot: median; bars: {p.min() * 100:g} % to {p.max() * 100:g} % of games"
     inner = _inner(q)
@@ -415,11 +417,15 @@ def _finish(
 
 
 def _level_axis(axes: Axes, values: np.ndarray) -> None:
-    """A vertical axis for steps from 0 up: linear to 1, then logarithmic."""
+    """A vertical axis for steps: logarithmic, but where there are levels below 1 linear to 1."""
     finite = values[np.isfinite(values)]
     top = max(float(finite.max(initial=1.0)), 1.0)
     if top <= 30:
         axes.set_ylim(0, top * 1.05)
+        return
+    if finite.min() > 1:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(_steps))
         return
     axes.set_yscale("symlog", linthresh=1.0)
     ticks = 10.0 ** np.arange(0, np.floor(np.log10(top)) + 1)
@@ -448,10 +454,8 @@ def _note(axes: Axes, values: np.ndarray) -> None:
 
 
 def _title(figure: Figure, what: str, sweep: Sweep, held: str) -> None:
-    lines = [f"{what}: {sweep.title}" if sweep.title else what]
-    if held:
-        lines.append(held)
-    figure.suptitle("\n".join(lines), fontsize=10)
+    lines = [what, sweep.title, held]
+    figure.suptitle("\n".join(line for line in lines if line), fontsize=10, wrap=True)
 
 
 def _scalar_value(sweep: Sweep, name: str) -> float:
