@@ -26,6 +26,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tbtjax._batch import map_games
 from tbtjax._checks import as_array
 from tbtjax._records import Record
 from tbtjax._rivals import (
@@ -86,10 +87,23 @@ class Standing(NamedTuple):
 
     def utility(self, rank: jax.Array, efforts: jax.Array) -> jax.Array:
         """R_rank − c(e), −inf at endless effort, 0 for an absent model."""
+        return self.net(rewards_of_ranks(self.game, rank), efforts)
+
+    def net(self, reward: jax.Array, efforts: jax.Array) -> jax.Array:
+        """`reward` − c(e), −inf at endless effort, 0 for an absent model."""
         finite = jnp.isfinite(efforts)
         paid = self.game.cost(jnp.where(finite, efforts, 0))
-        utility = jnp.where(finite, rewards_of_ranks(self.game, rank) - paid, -jnp.inf)
+        utility = jnp.where(finite, reward - paid, -jnp.inf)
         return jnp.where(models_present(self.game), utility, 0)
+
+    def reward_behind(self, count: int) -> jax.Array:
+        """`[..., n or 1]` reward of a model that ranks before `count` of the others present."""
+        n = self.game.num_models
+        if self.game.present is None:
+            rewards = jnp.broadcast_to(self.game.rewards, (*self.game.rewards.shape[:-1], n))
+            return rewards[..., n - 1 - count : n - count]
+        others = jnp.sum(self.rivals.real, axis=0)
+        return rewards_of_ranks(self.game, jnp.maximum(others - count, 0))
 
 
 def standing(game: RankingGame, level: jax.Array, ties: Ties) -> Standing:
@@ -252,11 +266,27 @@ def _deviation_gain(game: RankingGame, delta, efforts, ties: Ties) -> jax.Array:
     return best - _utility(game, delta, efforts, ties)
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Profiles(Record):
+    """Aligned games, their levels `[..., 1]` and efforts `[..., n]`."""
+
+    game: RankingGame
+    level: jax.Array
+    efforts: jax.Array
+
+
 @functools.partial(jax.jit, static_argnums=3)
 def _utility(game: RankingGame, delta: jax.Array, efforts: jax.Array, ties: Ties) -> jax.Array:
-    at, efforts, valid = _profile(*aligned_profile(game, delta, efforts), ties)
-    compared = compare_scores(at.game, at.rivals, at.total(efforts))
-    rank = ranks(at.game, at.rivals, compared, at.order)
+    profiles = _Profiles(*aligned_profile(game, delta, efforts))
+
+    def rank_of(profiles: _Profiles) -> jax.Array:
+        at, efforts, _ = _profile(profiles, ties)
+        compared = compare_scores(at.game, at.rivals, at.total(efforts))
+        return _whole(profiles, ranks(at.game, at.rivals, compared, at.order))
+
+    rank = _by_chunks(rank_of, profiles)
+    at, efforts, valid = _profile(profiles, "capability")
     return _finished(at, at.utility(rank, efforts), valid, jnp.nan)
 
 
@@ -264,40 +294,100 @@ def _utility(game: RankingGame, delta: jax.Array, efforts: jax.Array, ties: Ties
 def _best_response(
     game: RankingGame, delta: jax.Array, efforts: jax.Array, ties: Ties
 ) -> BestResponse:
-    at, efforts, valid = _profile(*aligned_profile(game, delta, efforts), ties)
-    total, present = at.total(efforts), models_present(at.game)
-    # No effort first, so that it is chosen where nothing is better.
-    idle = jnp.zeros((), at.game.dtype)
-    compared = compare_scores(at.game, at.rivals, at.level, total)
-    rank = jnp.sum(is_ahead(at.game, at.rivals, *compared, at.order), axis=0)
-    best = BestResponse(at.utility(rank, idle), idle, rank)
-    moves = effort_to_outrank(at.game, at.rivals, at.level, total, at.tie_suffices)
-    for effort in moves:
-        # On the way to one rival's score a model outranks whoever needs no more effort.
-        rank = jnp.sum(at.rivals.real & (moves > effort), axis=0)
-        best = _better(best, BestResponse(at.utility(rank, effort), effort, rank))
+    profiles = _Profiles(*aligned_profile(game, delta, efforts))
+
+    def choose(profiles: _Profiles) -> tuple[jax.Array, ...]:
+        chosen = _best_moves(*_profile(profiles, ties)[:2])
+        return tuple(_whole(profiles, x) for x in chosen)
+
+    # Which move is best has no derivative: what it brings and takes is worked out once more.
+    rank, rival, tie_suffices = _by_chunks(choose, profiles)
+    at, efforts, valid = _profile(profiles, "capability")
+    moves = rival >= 0
+    index = jnp.maximum(rival, 0)
+
+    def of(x):
+        shape = jnp.broadcast_shapes(x.shape, index.shape)
+        return jnp.take_along_axis(
+            jnp.broadcast_to(x, shape), jnp.broadcast_to(index, shape), axis=-1
+        )[None]
+
+    best_rival = Rivals(of, moves[None], index[None])
+    effort = effort_to_outrank(
+        at.game, best_rival, at.level, at.total(efforts), tie_suffices[None]
+    )[0]
+    effort = jnp.where(moves, effort, 0)
+    present = models_present(at.game)
     return BestResponse(
-        _finished(at, best.utility, valid, jnp.nan),
-        _finished(at, jnp.where(present, best.effort, 0), valid, jnp.nan),
-        _finished(at, jnp.where(present, best.rank, -1), valid, -1),
+        _finished(at, at.utility(rank, effort), valid, jnp.nan),
+        _finished(at, jnp.where(present, effort, 0), valid, jnp.nan),
+        _finished(at, jnp.where(present, rank, -1), valid, -1),
     )
 
 
-def _profile(
-    game: RankingGame, level: jax.Array, efforts: jax.Array, ties: Ties
-) -> tuple[Standing, jax.Array, jax.Array]:
+def _by_chunks(solve: Any, profiles: _Profiles) -> Any:
+    """`solve` on chunks of games that fit the cache; without derivatives."""
+    n = profiles.game.num_models
+    return map_games(solve, jax.lax.stop_gradient(profiles), entries_per_game=max(n * n, 1))
+
+
+def _whole(profiles: _Profiles, values: jax.Array) -> jax.Array:
+    """`values` as `[games, n]`, all games of the chunk."""
+    size = max(x.shape[0] for x in jax.tree.leaves(profiles))
+    return jnp.broadcast_to(values, (size, profiles.game.num_models))
+
+
+def _best_moves(at: Standing, efforts: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Each model's best move, `[games, n]` each.
+
+    Returns:
+      The rank that it buys; the rival that it passes, −1 for nobody; whether a tie suffices for it.
+    """
+    game, total = at.game, at.total(efforts)
+    moves = effort_to_outrank(game, at.rivals, at.level, total, at.tie_suffices)
+    moves = jax.lax.optimization_barrier(moves)  # or each of its uses works them out again
+    compared = compare_scores(game, at.rivals, at.level, total)
+    idle_rank = jnp.sum(is_ahead(game, at.rivals, *compared, at.order), axis=0)
+    # No effort first, so that it is chosen where nothing is better.
+    best_utility = at.utility(idle_rank, jnp.zeros((), game.dtype))
+    best = jnp.full(best_utility.shape, -1, game.dtype)
+    # In order of effort each move outranks one rival more than the one before it.
+    for passed, effort in enumerate(_in_order(moves)[:-1], start=1):
+        utility = at.net(at.reward_behind(passed), effort)
+        better = utility > best_utility
+        best_utility = jnp.where(better, utility, best_utility)
+        best = jnp.where(better, effort, best)
+    is_best = at.rivals.real & (moves == best)
+    some = best >= 0
+    rival = jnp.max(jnp.where(is_best, at.rivals.index, -1), axis=0, initial=-1)
+    # Rivals that take the same effort are outranked together.
+    rank = jnp.where(some, jnp.sum(at.rivals.real & (moves > best), axis=0), idle_rank)
+    return rank, rival, jnp.any(is_best & at.tie_suffices, axis=0)
+
+
+#: So many rows are put in order by comparing neighbours; more of them are sorted.
+_MOST_COMPARED = 24
+
+
+def _in_order(rows: jax.Array) -> list[jax.Array]:
+    """The rows of `[rows, ...]` with their entries in ascending order along the first axis."""
+    count = rows.shape[0]
+    if count > _MOST_COMPARED:
+        return list(jnp.sort(rows, axis=0))
+    ordered = list(rows)
+    for round in range(count):
+        for i in range(round % 2, count - 1, 2):
+            low, high = ordered[i], ordered[i + 1]
+            ordered[i], ordered[i + 1] = jnp.minimum(low, high), jnp.maximum(low, high)
+    return ordered
+
+
+def _profile(profiles: _Profiles, ties: Ties) -> tuple[Standing, jax.Array, jax.Array]:
     """The games at their levels, usable efforts `[..., n]`, and which games are usable, `[...]`."""
-    at = standing(game, level, ties)
-    unusable = jnp.isnan(efforts)
-    valid = at.valid & ~jnp.any(unusable & models_present(game), axis=-1)
-    return at, jnp.where(unusable, 0, efforts), valid
-
-
-def _better(one: BestResponse, other: BestResponse) -> BestResponse:
-    """The move with more utility; where equal with less effort; where equal the first."""
-    less = (other.utility == one.utility) & (other.effort < one.effort)
-    chosen = (other.utility > one.utility) | less
-    return jax.tree.map(lambda a, b: jnp.where(chosen, b, a), one, other)
+    at = standing(profiles.game, profiles.level, ties)
+    unusable = jnp.isnan(profiles.efforts)
+    valid = at.valid & ~jnp.any(unusable & models_present(profiles.game), axis=-1)
+    return at, jnp.where(unusable, 0, profiles.efforts), valid
 
 
 def _finished(at: Standing, values: jax.Array, valid: jax.Array, unusable: Any) -> jax.Array:
