@@ -177,12 +177,51 @@ def _stability(document: dict[str, Any]) -> str:
     )
 
 
+_ASSUMPTIONS = {
+    "c1": "C1: a more capable model scores higher at every effort",
+    "c2_rising": "C2: scores do not fall with training",
+    "c2_concave": "C2: scores rise ever more slowly",
+    "c3": "C3: the weaker model's extra effort for a score grows with the score",
+}
+#: So many violations are listed; all are in the numbers to download.
+_MOST_VIOLATIONS = 100
+
+
 def _audit(document: dict[str, Any]) -> str:
-    sentences = document.get("audit", {}).get("sentences", [])
-    if not sentences:
+    """The theory's assumptions: which hold, and where they are broken."""
+    reports = document.get("assumptions") or []
+    if not reports:
         return ""
-    items = "\n".join(f"<li>{html.escape(text)}</li>" for text in sentences)
-    return f"<section><h2>Do the theory's assumptions hold?</h2>\n<ul>\n{items}\n</ul></section>"
+    measured = reports[0]
+    found = {key: [] for key in _ASSUMPTIONS}
+    for violation in measured["violations"]:
+        found.setdefault(violation["condition"], []).append(violation)
+    items = []
+    for key, text in _ASSUMPTIONS.items():
+        broken = found[key]
+        verdict_of = f"broken {count(len(broken), 'time')}" if broken else "holds"
+        items.append(f"<li>{html.escape(text)}: <strong>{verdict_of}</strong></li>")
+    differ = [row for row in document.get("conditions") or [] if row.get("differ")]
+    words = (
+        "Neighbours in the ranking are not all that matters: at worths of "
+        + ", ".join(shown(row["worth"]) for row in differ)
+        + " steps a jump over several ranks pays where no single step does."
+        if differ
+        else "Looking at neighbours in the ranking gives the same answers as looking at all pairs."
+    )
+    rows = [
+        [row["condition"], row["model"], row["rival"] or "–"]
+        + [row[key] for key in ("amount", "start", "end")]
+        for row in measured["violations"][:_MOST_VIOLATIONS]
+    ]
+    header = ["condition", "model", "rival", "by how much", "from", "to"]
+    numbers = table("audit-table", "Violations, in efforts (c3: in scores)", header, rows)
+    return (
+        "<section><h2>Do the theory's assumptions hold?</h2>\n"
+        f"<p>For the fitted curves, at efforts up to {shown(measured['max_effort'])} steps:</p>\n"
+        f"<ul>\n{''.join(items)}\n</ul>\n<p>{html.escape(words)}</p>\n"
+        f"{numbers if rows else ''}</section>"
+    )
 
 
 def _fits(document: dict[str, Any]) -> str:
