@@ -182,7 +182,7 @@ class AssumptionReport(Record):
           ValueError: this is a batch of games, the game is not valid, or `names` has another length
             than the models.
 
-        Example:
+        Examples:
           >>> from tbtjax import linear_cost, power_law, ranking_game
           >>> game = ranking_game(power_law([1.0, 0.0], [0.5, 0.9]), [1, 0], linear_cost(0.1))
           >>> found = check_assumptions(game, 100.0).violations(["A", "B"])
@@ -204,7 +204,7 @@ class AssumptionReport(Record):
         Raises:
           ValueError: this is a batch of games, or `names` has another length than the models.
 
-        Example:
+        Examples:
           >>> from tbtjax import linear_cost, power_law, ranking_game
           >>> game = ranking_game(power_law([1.0, 0.0], [0.5, 0.9]), [1, 0], linear_cost(0.1))
           >>> print(check_assumptions(game, 100.0).describe(["A", "B"]).splitlines()[1])
@@ -245,7 +245,7 @@ def check_assumptions(game: RankingGame, max_effort: Any) -> AssumptionReport:
       TypeError: `game` is not a `RankingGame`.
       ValueError: `max_effort` does not broadcast with the games' axes.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([1.0, 0.0], [0.9, 0.8]), [1.0, 0.0], linear_cost(0.1))
       >>> bool(check_assumptions(game, float("inf")).holds)

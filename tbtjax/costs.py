@@ -237,7 +237,7 @@ def linear_cost(rate: Any) -> LinearCost:
     Raises:
       TypeError: `rate` is not an array of real numbers.
 
-    Example:
+    Examples:
       >>> float(linear_cost(0.5).effort_worth(10.0))
       20.0
     """
@@ -258,7 +258,7 @@ def power_cost(scale: Any, exponent: Any) -> PowerCost:
       TypeError: an argument is not an array of real numbers.
       ValueError: the shapes do not broadcast.
 
-    Example:
+    Examples:
       >>> float(power_cost(2.0, 2.0).effort_worth(18.0))
       3.0
     """
@@ -281,7 +281,7 @@ def quadratic_cost(linear: Any, quadratic: Any) -> QuadraticCost:
       TypeError: an argument is not an array of real numbers.
       ValueError: the shapes do not broadcast.
 
-    Example:
+    Examples:
       >>> float(quadratic_cost(1.0, 1.0).effort_worth(6.0))
       2.0
     """
@@ -306,7 +306,7 @@ def piecewise_linear_cost(breakpoints: Any, slopes: Any) -> PiecewiseLinearCost:
       TypeError: an argument is not an array of real numbers.
       ValueError: there is not one slope more than breakpoints, or the shapes do not broadcast.
 
-    Example:
+    Examples:
       >>> cost = piecewise_linear_cost([100.0], [1.0, 3.0])
       >>> float(cost(150.0)), float(cost.effort_worth(250.0))
       (250.0, 150.0)

@@ -136,7 +136,7 @@ def power_law(alpha: Any, beta: Any, lower: Any = 0.0, upper: Any = 1.0) -> Powe
       TypeError: an argument is not an array of real numbers.
       ValueError: the shapes do not broadcast.
 
-    Example:
+    Examples:
       >>> curves = power_law([1.0, 0.0], [0.9, 0.8])
       >>> curves.num_models, curves.batch_shape
       (2, ())
@@ -275,7 +275,7 @@ def tabulated(efforts: Any, scores: Any) -> Tabulated:
       TypeError: an argument is not an array of real numbers.
       ValueError: there is no points axis, or the shapes do not broadcast.
 
-    Example:
+    Examples:
       >>> curves = tabulated([0.0, 10.0], [[0.5, 0.9], [0.4, 0.8]])
       >>> curves.effort_to_reach(0.75)
       Array([6.25, 8.75], dtype=float32)

@@ -92,7 +92,7 @@ def designer_utility(
       TypeError: `game` is not a `RankingGame`, or an argument not an array of real numbers.
       ValueError: shapes do not broadcast, or `agreement` or `ties` is not one of those described.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.1))
       >>> [float(designer_utility(game, 2.0, [0.0, e], 10.0, 0.5)) for e in (1.0, 20.0)]
@@ -184,7 +184,7 @@ def optimal_tbt(game: RankingGame, reward: Any, cost_rate: Any) -> OptimalTbt:
       TypeError: `game` is not a `RankingGame`, or an argument not an array of real numbers.
       ValueError: shapes do not broadcast.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [10.0, 0.0], linear_cost(1.0))
       >>> [f"{delta:.2f}" for delta in optimal_tbt(game, [20.0, 5.0], 1.0).delta]

@@ -92,7 +92,7 @@ def best_response_dynamics(
       TypeError: `game` is not a `RankingGame`.
       ValueError: shapes do not broadcast, or `rounds`, `order` or `ties` is not as described.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.1))
       >>> race = best_response_dynamics(game, 0.0, 0.0, rounds=3, margin=0.1)

@@ -116,7 +116,7 @@ def baseline_scores(game: RankingGame, delta: Any) -> jax.Array:
       TypeError: `game` is not a `RankingGame`.
       ValueError: `delta` does not broadcast with the games' axes.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.1))
       >>> [f"{score:.3f}" for score in baseline_scores(game, 0.0)]
@@ -156,7 +156,7 @@ def just_overtake_effort(game: RankingGame, delta: Any) -> jax.Array:
       TypeError: `game` is not a `RankingGame`.
       ValueError: `delta` does not broadcast with the games' axes.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.1))
       >>> round(float(just_overtake_effort(game, 0.0)[0]), 3)
@@ -191,7 +191,7 @@ def overtake_effort(game: RankingGame, delta: Any) -> jax.Array:
       TypeError: `game` is not a `RankingGame`.
       ValueError: `delta` does not broadcast with the games' axes.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([2.0, 1.0, 0.0], 1.0), [2, 1, 0], linear_cost(0.1))
       >>> [f"{effort:.2f}" for effort in overtake_effort(game, 0.0)[2]]

@@ -74,7 +74,7 @@ def payoff_array(
       TypeError: `game` is not a `RankingGame`.
       ValueError: shapes do not broadcast, or `ties` is not one of those described.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.25))
       >>> payoff_array(game, 0.0, [0.0, 2.0])[0].tolist()
@@ -129,7 +129,7 @@ def grid_equilibria(
       TypeError: `game` is not a `RankingGame`.
       ValueError: shapes do not broadcast, or `ties` or `max_equilibria` is not as described.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.1))
       >>> found = grid_equilibria(game, 10.0, [0.0, 1.0, 2.0], max_equilibria=1)

@@ -51,7 +51,7 @@ def is_zero_effort_pne(game: RankingGame, delta: Any, deviations: Deviations = "
       ValueError: `delta` does not broadcast with the games' axes, or `deviations` is not one of
         those described.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.1))
       >>> bool(is_zero_effort_pne(game, 10.0))

@@ -77,7 +77,7 @@ def export_kernel(
     Raises:
       ValueError: an argument is not one of those described.
 
-    Example:
+    Examples:
       >>> sorted(export_kernel("verdict", max_models=2, platforms=["cpu"]).platforms)
       ['cpu']
     """

@@ -70,7 +70,7 @@ def ranking_game(curves: Any, rewards: Any, cost: Any, present: Any = None) -> R
       TypeError: an argument is not of the kind described.
       ValueError: the shapes do not broadcast.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> ranking_game(power_law([1.0, 0.0], 0.9), [1.0, 0.0], linear_cost(0.01)).num_models
       2
@@ -198,7 +198,7 @@ def validate(game: RankingGame) -> None:
       ValueError: naming the argument, how many values are unusable, the first one's index
         (games' axes, then model) and what is expected.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> validate(ranking_game(power_law([1.0, 0.0], 0.9), [0.0, 1.0], linear_cost(0.01)))
       Traceback (most recent call last):

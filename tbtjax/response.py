@@ -144,7 +144,7 @@ def developer_utility(
       TypeError: `game` is not a `RankingGame`.
       ValueError: shapes do not broadcast, or `ties` is not one of those described.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.25))
       >>> developer_utility(game, 0.0, [0.0, 2.0]).tolist()
@@ -182,7 +182,7 @@ def best_response(
       TypeError: `game` is not a `RankingGame`.
       ValueError: shapes do not broadcast, or `ties` is not one of those described.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.1))
       >>> [f"{u:.3f}" for u in best_response(game, 0.0, [5.0, 0.0]).utility]
@@ -214,7 +214,7 @@ def deviation_gain(
       TypeError: `game` is not a `RankingGame`.
       ValueError: shapes do not broadcast, or `ties` is not one of those described.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.25))
       >>> [f"{gain:.2f}" for gain in deviation_gain(game, 0.0, [1.0, 0.0])]
@@ -243,7 +243,7 @@ def is_epsilon_pne(
       TypeError: `game` is not a `RankingGame`.
       ValueError: shapes do not broadcast, or `ties` is not one of those described.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [1.0, 0.0], linear_cost(0.1))
       >>> [bool(is_epsilon_pne(game, 0.0, [0.0, 0.0], epsilon)) for epsilon in (0.8, 0.9)]

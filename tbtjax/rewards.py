@@ -35,7 +35,7 @@ def winner_take_all(n: int) -> jax.Array:
       TypeError: `n` is not an integer.
       ValueError: `n` is negative.
 
-    Example:
+    Examples:
       >>> winner_take_all(3).tolist()
       [1.0, 0.0, 0.0]
 
@@ -58,7 +58,7 @@ def top_k(n: int, k: int) -> jax.Array:
       TypeError: `n` or `k` is not an integer.
       ValueError: `n` or `k` is negative.
 
-    Example:
+    Examples:
       >>> top_k(4, 2).tolist()
       [1.0, 1.0, 0.0, 0.0]
 
@@ -82,7 +82,7 @@ def equal_gaps(n: int) -> jax.Array:
       TypeError: `n` is not an integer.
       ValueError: `n` is negative.
 
-    Example:
+    Examples:
       >>> equal_gaps(3).tolist()
       [2.0, 1.0, 0.0]
     """
@@ -105,7 +105,7 @@ def geometric_rewards(n: int, ratio: Any) -> jax.Array:
       TypeError: `n` is not an integer, or `ratio` not an array of real numbers.
       ValueError: `n` is negative.
 
-    Example:
+    Examples:
       >>> geometric_rewards(3, 0.5).tolist()
       [1.0, 0.5, 0.25]
     """
@@ -130,7 +130,7 @@ def reward_gaps(rewards: Any) -> jax.Array:
       TypeError: `rewards` is not an array of real numbers.
       ValueError: `rewards` has no ranks' axis.
 
-    Example:
+    Examples:
       >>> reward_gaps([5.0, 2.0, 1.0]).tolist()
       [3.0, 1.0]
     """

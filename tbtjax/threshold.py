@@ -157,7 +157,7 @@ def stabilizing_threshold(
       TypeError: `game` is not a `RankingGame`.
       ValueError: `deviations` or `scan_levels` is not one of those described.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([1.0, 0.0], 1.0), [10.0, 0.0], linear_cost(1.0))
       >>> round(float(stabilizing_threshold(game).delta), 2)  # (g − e⁰)/e⁰ at ρ = 1
@@ -533,7 +533,7 @@ def rule_of_thumb(game: RankingGame) -> RuleOfThumb:
     Raises:
       TypeError: `game` is not a `RankingGame`, or its curves are not power laws.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> game = ranking_game(power_law([2.9444, 0.0], [1.2394, 1.0]), [100, 0], linear_cost(1.0))
       >>> round(float(rule_of_thumb(game).delta[0]), 2)

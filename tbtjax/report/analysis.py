@@ -64,7 +64,7 @@ class RewardScheme:
         Raises:
           AnalysisError: `text` is none of these.
 
-        Example:
+        Examples:
           >>> RewardScheme.parse("geometric:0.5").parameter
           0.5
         """

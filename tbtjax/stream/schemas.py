@@ -20,7 +20,7 @@ def schema(name: str) -> dict[str, Any]:
     Raises:
       ValueError: there is no such schema.
 
-    Example:
+    Examples:
       >>> schema("game")["required"]
       ['rewards', 'cost']
     """

@@ -38,7 +38,7 @@ def fitted_population(
       TypeError: `measured` is neither of the two.
       ValueError: fewer than two models are left.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> from tbtjax.measure import fit_power_law
       >>> scores = [[0.6, 0.8, 0.9], [0.4, 0.6, 0.8]]

@@ -68,7 +68,7 @@ def sample_games(
       TypeError: `prior` is not a `Prior`.
       ValueError: `shape` or `start` is negative.
 
-    Example:
+    Examples:
       >>> from tbtjax.study import Costs, Normal, Prior, Rewards, Uniform
       >>> prior = Prior(
       ...     count=3,
