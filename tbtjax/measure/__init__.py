@@ -1,7 +1,8 @@
 """Measured curves: reading scores along training, and fitting curves to them.
 
 `read_trajectories` makes a validated table of any result files, `fit_power_law` and
-`fit_logit_ols` turn its arrays into the curves of a `tbtjax.ranking_game`.
+`fit_logit_ols` turn its arrays into the curves of a `tbtjax.ranking_game`, `tabulate` joins their
+points; `bootstrap_power_law` says how far they can be trusted.
 """
 
 from tbtjax.measure.agreement import (
@@ -11,23 +12,39 @@ from tbtjax.measure.agreement import (
     agreement,
     read_direct_and_tuned,
 )
+from tbtjax.measure.bootstrap import (
+    Interval,
+    PowerLawBootstrap,
+    bootstrap_power_law,
+    bootstrap_tabulated,
+    interval,
+    probability_of_stability,
+)
 from tbtjax.measure.fit import FitFlag, PowerLawFit, fit_logit_ols, fit_power_law
 from tbtjax.measure.readers import read_trajectories
+from tbtjax.measure.tabulate import tabulate
 from tbtjax.measure.trajectories import LeftOut, Trajectories, TrajectoryArrays, TrajectoryError
 
 __all__ = [
     "Agreement",
     "DirectAndTuned",
     "FitFlag",
+    "Interval",
     "LeftOut",
+    "PowerLawBootstrap",
     "PowerLawFit",
     "Swap",
     "Trajectories",
     "TrajectoryArrays",
     "TrajectoryError",
     "agreement",
+    "bootstrap_power_law",
+    "bootstrap_tabulated",
     "fit_logit_ols",
     "fit_power_law",
+    "interval",
+    "probability_of_stability",
     "read_direct_and_tuned",
     "read_trajectories",
+    "tabulate",
 ]

@@ -1,0 +1,335 @@
+"""Uncertainty of fitted curves by resampling, and what follows for efforts, verdicts and Δ*.
+
+A resample is the fitted curve with new noise, fitted again. All resamples of all models are one
+batch of games: whatever the core works out of a game it works out of each resample.
+
+    >>> import jax
+    >>> from tbtjax import just_overtake_effort, linear_cost, ranking_game
+    >>> steps, scores = [0, 10, 100, 1000], [[0.5, 0.6, 0.7, 0.8], [0.4, 0.5, 0.6, 0.7]]
+    >>> drawn = bootstrap_power_law(jax.random.key(0), steps, scores, questions=1000, resamples=200)
+    >>> game = ranking_game(drawn.curves, [1.0, 0.0], linear_cost(0.01))
+    >>> low, high = interval(just_overtake_effort(game, 0.0))
+    >>> print(f"{low[0]:.0f} to {high[0]:.0f} steps")
+    3 to 22 steps
+"""
+
+import dataclasses
+import functools
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tbtjax._checks import as_array, as_level
+from tbtjax._records import Record
+from tbtjax._rivals import Deviations
+from tbtjax.curves import PowerLaw, Tabulated
+from tbtjax.effort import baseline_scores
+from tbtjax.equilibrium import is_zero_effort_pne
+from tbtjax.game import RankingGame
+from tbtjax.measure._measurements import Measurements, as_arguments, as_measurements
+from tbtjax.measure.fit import PowerLawFit, check_option, fit_power_law
+from tbtjax.measure.tabulate import tabulate
+
+Noise = Literal["binomial", "gaussian", "overdispersed"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PowerLawBootstrap(Record):
+    """Fits to resampled scores.
+
+    Attributes:
+      fit: the fit to the measured scores, `[..., n]`.
+      curves: the fits to the resamples, fields `[resamples, ..., n]`; fixed limits in the shape
+        they were given in. NaN where nothing could be fitted.
+      chi2: `[resamples, ..., n]` minimised loss of each.
+      flags: `[resamples, ..., n]` int32: a sum of `FitFlag` for each.
+    """
+
+    fit: PowerLawFit
+    curves: PowerLaw
+    chi2: jax.Array
+    flags: jax.Array
+
+
+class Interval(NamedTuple):
+    """Ends of an interval; +inf is an end like any other."""
+
+    low: jax.Array
+    high: jax.Array
+
+
+def bootstrap_power_law(
+    key: jax.Array,
+    steps: Any,
+    scores: Any,
+    *,
+    resamples: int = 1000,
+    noise: Noise = "overdispersed",
+    questions: Any = None,
+    stderr: Any = None,
+    method: Literal["lbfgs", "levenberg-marquardt"] = "levenberg-marquardt",
+    **options: Any,
+) -> PowerLawBootstrap:
+    """Power-law curves refitted to resampled scores: their spread is the fit's uncertainty.
+
+    Scores are drawn around the fitted curve (a parametric bootstrap) and fitted in the same way:
+
+    - "binomial": counts of right answers, with the fitted score as their probability. A score
+      whose `questions` are not known has Gaussian noise.
+    - "gaussian": Gaussian noise of the σ that χ² is worked out with, cut off at scores 0 and 1.
+    - "overdispersed": Gaussian noise of variance max(1, χ²/X)·σ², X drawn for each curve and
+      resample from the χ² distribution with the fit's degrees of freedom: what a curve misses its
+      points by, from wobble between checkpoints or because its family is wrong, counts as noise,
+      whose size few points tell only roughly. No resampling makes a wrong family right: compare
+      fixed limits, free limits and the interpolated points (`tabulate`).
+
+    A curve whose σ is not known has noise of the size of its scatter.
+
+    Args:
+      key: `jax.random.key(seed)`; the same key gives the same resamples.
+      steps: as in `fit_power_law`.
+      scores: the same.
+      resamples: how many.
+      noise: "binomial", "gaussian" or "overdispersed".
+      questions: as in `fit_power_law`.
+      stderr: the same.
+      method: as in `fit_power_law`; the faster one unless told otherwise.
+      **options: further ones of `fit_power_law`: limits, lower, upper, loss.
+
+    Returns:
+      The fit and those to the resamples, on a leading axis of their own. 55 models and 1,000
+      resamples are 55,000 fits: some seconds.
+
+    Raises:
+      TypeError: as `fit_power_law`.
+      ValueError: as `fit_power_law`; an unknown `noise`, `resamples` below 1, or binomial noise
+        without `questions`.
+
+    Example:
+      >>> key = jax.random.key(0)
+      >>> scores = [[0.5, 0.6, 0.7, 0.8]]
+      >>> drawn = bootstrap_power_law(key, [0, 10, 100, 1000], scores, questions=1000)
+      >>> drawn.curves.beta.shape
+      (1000, 1)
+    """
+    _check_resamples(resamples)
+    check_option("noise", noise, ("binomial", "gaussian", "overdispersed"))
+    if noise == "binomial" and questions is None:
+        raise ValueError(
+            'noise="binomial" needs the number of questions behind each score; got questions=None'
+        )
+    known = {"questions": questions, "stderr": stderr, "method": method}
+    fit = fit_power_law(steps, scores, **known, **options)
+    limits = (options.get("lower", 0.0), options.get("upper", 1.0))
+    arguments = as_arguments(steps, scores, questions, stderr, *limits)
+    drawn = _draw_around_fit(key, fit, *arguments, resamples=resamples, noise=noise)
+    refit = fit_power_law(steps, drawn, **known, **options)
+    return PowerLawBootstrap(fit, refit.curves, refit.chi2, refit.flags)
+
+
+def bootstrap_tabulated(
+    key: jax.Array,
+    steps: Any,
+    scores: Any,
+    *,
+    resamples: int = 1000,
+    noise: Literal["binomial", "gaussian"] = "gaussian",
+    questions: Any = None,
+    stderr: Any = None,
+) -> Tabulated:
+    """Curves interpolated through resampled scores: the spread that assumes no family.
+
+    Scores are drawn around the measured ones, which have noise already: intervals of a maximum or
+    a first crossing, which noise shifts, are wide rather than narrow.
+
+    Args:
+      key: `jax.random.key(seed)`.
+      steps: `[..., points]` as in `fit_power_law`.
+      scores: the same.
+      resamples: how many.
+      noise: "binomial" (counts, around (k + ½)/(questions + 1)) or "gaussian".
+      questions: as in `fit_power_law`; it or `stderr` must be known for every measured score.
+      stderr: the same.
+
+    Returns:
+      The curves, fields `[resamples, ..., n, points + 1]`; see `tabulate`. NaN throughout a curve
+      whose noise is not known.
+
+    Raises:
+      TypeError: an argument is not an array of real numbers.
+      ValueError: shapes that do not fit together; neither `questions` nor `stderr`; an unknown
+        option.
+
+    Example:
+      >>> key = jax.random.key(0)
+      >>> scores = [[0.5, 0.6, 0.7, 0.8]]
+      >>> drawn = bootstrap_tabulated(key, [0, 10, 100, 1000], scores, stderr=0.01)
+      >>> drawn.scores.shape
+      (1000, 1, 5)
+    """
+    _check_resamples(resamples)
+    check_option("noise", noise, ("binomial", "gaussian"))
+    if questions is None and (stderr is None or noise == "binomial"):
+        needed = "questions" if noise == "binomial" else "questions or stderr"
+        raise ValueError(f"noise={noise!r} needs {needed}; got None")
+    arguments = as_arguments(steps, scores, questions, stderr, 0.0, 1.0)
+    drawn = _draw_around_scores(key, *arguments, resamples=resamples, noise=noise)
+    return tabulate(steps, drawn)
+
+
+def interval(samples: Any, level: float = 0.9) -> Interval:
+    """The central interval that holds a share of the samples.
+
+    Ends are samples, never averages of two of them: +inf (out of reach, never stabilises) is an
+    end like any other. An equal-tailed percentile interval: it goes along with every monotone
+    change of unit.
+
+    Args:
+      samples: `[resamples, ...]`; NaN is left out.
+      level: share of the samples between the ends, in (0, 1).
+
+    Returns:
+      `[...]` ends, the outer sample where a quantile falls between two; NaN without samples.
+
+    Raises:
+      TypeError: `samples` is not an array of real numbers.
+      ValueError: `level` is not in (0, 1), or there is no axis of samples.
+
+    Example:
+      >>> low, high = interval(jnp.arange(1001.0))
+      >>> print(low, high)
+      50.0 950.0
+    """
+    samples = as_array("samples", samples)
+    if not 0 < level < 1:
+        raise ValueError(f"level must be in (0, 1), the share inside; got {level}")
+    if samples.ndim == 0:
+        raise ValueError("samples must be [resamples, ...]; got shape ()")
+    samples = samples.astype(jnp.result_type(samples, 0.0))
+    ordered = jnp.sort(samples, axis=0)  # NaN last
+    last = jnp.sum(~jnp.isnan(samples), axis=0) - 1
+    # A rank that is whole but for rounding is that rank.
+    slack = 1e-4
+
+    def sample_at(rank):
+        index = jnp.clip(rank.astype(last.dtype), 0, jnp.maximum(last, 0))
+        return jnp.take_along_axis(ordered, index[None], axis=0)[0]
+
+    tail = (1 - level) / 2
+    ranks = last.astype(samples.dtype)
+    low = sample_at(jnp.floor(ranks * tail + slack))
+    high = sample_at(jnp.ceil(ranks * (1 - tail) - slack))
+    return Interval(low, high)
+
+
+def probability_of_stability(
+    game: RankingGame, delta: Any, deviations: Deviations = "all"
+) -> jax.Array:
+    """Share of resampled games that a tune-before-test level stabilizes.
+
+    A level stabilizes a game if nobody gains by effort there and the baseline ranking follows
+    capability, as in `stabilizing_threshold`.
+
+    Args:
+      game: games `[resamples, ...]`, such as those of resampled curves.
+      delta: `[levels]` or scalar: tune-before-test levels in training steps, ≥ 0.
+      deviations: "all" or "adjacent", as in `stabilizing_threshold`.
+
+    Returns:
+      `[levels, ...]` shares in [0, 1], over the first axis of the games; `[...]` for a scalar. A
+      resample that could not be fitted counts as not stable.
+
+    Raises:
+      TypeError: `game` is not a `RankingGame`.
+      ValueError: `game` has no axis of resamples, `delta` more than one axis, or `deviations` is
+        unknown.
+
+    Example:
+      >>> from tbtjax import linear_cost, power_law, ranking_game
+      >>> alpha = jnp.stack([jnp.linspace(1.0, 3.0, 9), jnp.zeros(9)], axis=-1)
+      >>> game = ranking_game(power_law(alpha, 1.0), [10.0, 0.0], linear_cost(1.0))
+      >>> [round(float(share), 2) for share in probability_of_stability(game, [0.0, 1.0, 10.0])]
+      [0.33, 0.56, 1.0]
+    """
+    if not isinstance(game, RankingGame):
+        raise TypeError(f"game must be a RankingGame; got {type(game).__name__}")
+    if not game.batch_shape:
+        raise ValueError("game must have an axis of resamples in front; got one game")
+    levels = as_level("delta", delta, game.dtype, ())
+    if levels.ndim > 1:
+        raise ValueError(f"delta must be [levels] or a scalar; got shape {levels.shape}")
+    return _share_stable(game, levels, deviations)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _share_stable(game: RankingGame, levels: jax.Array, deviations: Deviations) -> jax.Array:
+    def at(level):
+        # Absent models have no score: they are out of order with nobody.
+        scores = jnp.where(jnp.isnan(x := baseline_scores(game, level)), jnp.inf, x)
+        best_weaker = jax.lax.cummax(
+            jnp.where(jnp.isinf(scores), -jnp.inf, scores), axis=scores.ndim - 1, reverse=True
+        )
+        ordered = jnp.all(scores[..., :-1] >= best_weaker[..., 1:], axis=-1)
+        stable = is_zero_effort_pne(game, level, deviations) & ordered
+        return jnp.mean(stable.astype(game.dtype), axis=0)
+
+    return at(levels) if levels.ndim == 0 else jax.lax.map(at, levels)
+
+
+def _check_resamples(resamples: int) -> None:
+    if isinstance(resamples, bool) or not isinstance(resamples, int) or resamples < 1:
+        raise ValueError(f"resamples must be an integer of 1 or more; got {resamples!r}")
+
+
+@functools.partial(jax.jit, static_argnames=("resamples", "noise"))
+def _draw_around_fit(key, fit, steps, scores, questions, stderr, lower, upper, *, resamples, noise):
+    """`[resamples, ..., n, points]` scores around the fitted curves; NaN where not measured."""
+    data = as_measurements(steps, scores, questions, stderr, lower, upper, deviance=False)
+    curves = fit.curves
+    alpha, beta, lower, upper = (
+        jnp.broadcast_to(x, data.invalid.shape)[..., None]
+        for x in (curves.alpha, curves.beta, curves.lower, curves.upper)
+    )
+    center = lower + (upper - lower) * jax.nn.sigmoid(alpha + beta * data.effort)
+    degrees = jnp.maximum(fit.dof, 1).astype(center.dtype)
+    variance = jnp.broadcast_to(jnp.where(data.weighted, 1, fit.chi2 / degrees), degrees.shape)
+    key, other = jax.random.split(key)
+    if noise == "overdispersed":
+        drawn = jax.random.chisquare(other, degrees, (resamples, *degrees.shape), degrees.dtype)
+        ratio = jnp.where(fit.dof > 0, fit.chi2, 0)[None] / drawn
+        variance = jnp.where(data.weighted, jnp.maximum(ratio, 1), ratio)
+    else:
+        variance = jnp.broadcast_to(variance, (resamples, *degrees.shape))
+    return _draw(key, data, center, variance, noise)
+
+
+@functools.partial(jax.jit, static_argnames=("resamples", "noise"))
+def _draw_around_scores(key, steps, scores, questions, stderr, lower, upper, *, resamples, noise):
+    """`[resamples, ..., n, points]` scores around the measured ones."""
+    data = as_measurements(steps, scores, questions, stderr, lower, upper, deviance=False)
+    center = data.score
+    if noise == "binomial":
+        count = jnp.round(data.score * data.questions)
+        center = (count + 0.5) / (data.questions + 1)
+        center = jnp.where(data.questions > 0, center, data.score)
+    known = jnp.where(data.weighted, 1, jnp.nan).astype(center.dtype)
+    return _draw(key, data, center, jnp.broadcast_to(known, (resamples, *known.shape)), noise)
+
+
+def _draw(
+    key: jax.Array, data: Measurements, center: jax.Array, variance: jax.Array, noise: Noise
+) -> jax.Array:
+    """Scores around `center`, `[..., n, points]`, of `variance`·σ², `[resamples, ..., n]`."""
+    shape = (*variance.shape, center.shape[-1])
+    sigma = jnp.sqrt(variance[..., None] / data.weight)
+    drawn = center + sigma * jax.random.normal(key, shape, center.dtype)
+    if noise == "binomial":
+        share = jnp.clip(jnp.where(jnp.isnan(center), 0, center), 0, 1)
+        counted = (data.questions > 0) & ~jnp.isnan(variance)[..., None]
+        whole = jnp.broadcast_to(jnp.round(data.questions), shape)
+        right = jax.random.binomial(key, whole, share, shape, center.dtype)
+        known = counted & ~jnp.isnan(center)
+        drawn = jnp.where(known, right / jnp.maximum(whole, 1), drawn)
+    return jnp.where(data.measured, jnp.clip(drawn, 0, 1), jnp.nan)

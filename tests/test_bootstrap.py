@@ -1,0 +1,134 @@
+"""Resampled fits against linear theory, intervals and shares against counting, tabulated points."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from tbtjax import linear_cost, power_law, ranking_game, stabilizing_threshold
+from tbtjax.measure import (
+    bootstrap_power_law,
+    bootstrap_tabulated,
+    interval,
+    probability_of_stability,
+    tabulate,
+)
+
+STEPS = np.array([0, 10, 30, 100, 250, 500, 1000, 2000, 3000, 4000.0])
+
+
+@pytest.fixture
+def scores():
+    """Three models, one of them without its last measurements."""
+    alpha, beta = np.array([[0.0], [-0.5], [-1.5]]), np.array([[0.1], [0.15], [0.3]])
+    exact = 0.25 + 0.75 * expit(alpha + beta * np.log1p(STEPS))
+    drawn = np.random.default_rng(0).binomial(4000, exact) / 4000
+    drawn[2, 8:] = np.nan
+    return drawn
+
+
+@pytest.mark.parametrize("noise", ["binomial", "gaussian", "overdispersed"])
+def test_the_spread_of_resamples_is_that_of_linear_theory(noise, scores, x64):
+    options = {"questions": 4000, "lower": 0.25, "resamples": 600, "noise": noise}
+    drawn = bootstrap_power_law(jax.random.key(1), STEPS, scores, **options)
+    assert drawn.curves.alpha.shape == (600, 3) and drawn.curves.has_equal_limits
+    for values, center, deviation in (
+        (drawn.curves.alpha, drawn.fit.curves.alpha, drawn.fit.deviation[:, 0]),
+        (drawn.curves.beta, drawn.fit.curves.beta, drawn.fit.deviation[:, 1]),
+    ):
+        # 600 draws tell a deviation to 3 %; the scale of an overdispersed one is drawn too.
+        ratio = np.std(values, axis=0) / deviation
+        excess = np.sqrt(np.maximum(drawn.fit.reduced_chi2, 1)) if noise == "overdispersed" else 1
+        assert np.all(ratio > 0.88 * excess), ratio
+        assert np.all(ratio < (1.6 if noise == "overdispersed" else 1.12) * excess), ratio
+        assert np.all(np.abs(np.mean(values, axis=0) - center) < 0.2 * deviation)
+    again = bootstrap_power_law(jax.random.key(1), STEPS, scores, **options)
+    np.testing.assert_array_equal(drawn.curves.alpha, again.curves.alpha)
+
+
+def test_a_misfit_has_wide_resamples_where_overdispersed(x64):
+    bent = 0.55 + 0.06 * (np.arange(10) > 4) * np.ones((3, 1))
+    spread = {}
+    for noise in ("binomial", "overdispersed"):
+        drawn = bootstrap_power_law(
+            jax.random.key(2), STEPS, bent, questions=4000, lower=0.25, resamples=600, noise=noise
+        )
+        spread[noise] = float(np.std(drawn.curves.beta[:, 0]))
+    excess = float(np.sqrt(drawn.fit.reduced_chi2[0]))
+    assert excess > 2
+    assert 0.9 * excess < spread["overdispersed"] / spread["binomial"] < 1.6 * excess
+
+
+def test_intervals_are_samples_and_leave_out_nan(x64):
+    random = np.random.default_rng(3)
+    samples = random.normal(size=(101, 2, 3))
+    samples[:, 0, 0] = np.inf
+    samples[::2, 1, 1] = np.nan
+    samples[:, 1, 2] = np.nan
+    low, high = interval(samples, 0.8)
+    assert low[0, 0] == high[0, 0] == np.inf
+    assert np.isnan(low[1, 2]) and np.isnan(high[1, 2])
+    for index in [(0, 1), (0, 2), (1, 0), (1, 1)]:
+        kept = samples[:, *index]
+        kept = kept[~np.isnan(kept)]
+        assert low[index] == np.quantile(kept, 0.1, method="lower")
+        assert high[index] == np.quantile(kept, 0.9, method="higher")
+    with pytest.raises(ValueError, match=r"level must be in \(0, 1\)"):
+        interval(samples, 90)
+
+
+def test_the_share_of_stable_resamples_is_that_of_the_thresholds(x64):
+    random = np.random.default_rng(4)
+    alpha = np.array([1.0, 0.0, -1.5]) + random.normal(0, 0.5, (400, 3))
+    beta = np.array([0.8, 0.8, 0.7]) + random.normal(0, 0.05, (400, 3))
+    game = ranking_game(power_law(alpha, beta), [30.0, 10.0, 0.0], linear_cost(1.0))
+    levels = np.array([0.0, 1.0, 5.0, 20.0, 1e3])
+    found = stabilizing_threshold(game)
+    first, last, settled = (np.asarray(x) for x in (found.delta, found.upper, found.settled))
+    inside = (first <= levels[:, None]) & (levels[:, None] < last)
+    expected = np.mean(inside | (levels[:, None] >= settled), axis=1)
+    shares = probability_of_stability(game, levels)
+    np.testing.assert_allclose(shares, expected, atol=1e-12)
+    assert shares[0] < shares[1] < shares[3] < 1
+    assert probability_of_stability(game, 5.0) == shares[2]
+    with pytest.raises(ValueError, match="must have an axis of resamples"):
+        probability_of_stability(game[0], 0.0)
+
+
+def test_points_are_joined_by_step_whatever_their_order(dtype):
+    nan = np.nan
+    steps = np.array([100, 0, 10], dtype)
+    scores = np.array([[0.8, 0.5, 0.6], [0.7, nan, 0.4], [nan, nan, nan]], dtype)
+    curves = tabulate(steps, scores)
+    assert curves.scores.dtype == dtype
+    np.testing.assert_allclose(curves.score(jnp.asarray(0, dtype))[:2], [0.5, 0.4], rtol=1e-6)
+    np.testing.assert_allclose(curves.score(jnp.asarray(5, dtype))[:2], [0.55, 0.4], rtol=1e-6)
+    np.testing.assert_allclose(curves.score(jnp.asarray(55, dtype))[:2], [0.7, 0.55], rtol=1e-6)
+    assert np.isnan(curves.score(jnp.asarray(0, dtype))[2])
+
+
+def test_resampled_points_scatter_by_their_noise(scores, x64):
+    for noise in ("binomial", "gaussian"):
+        drawn = bootstrap_tabulated(
+            jax.random.key(5), STEPS, scores, questions=4000, noise=noise, resamples=2000
+        )
+        there = ~np.isnan(scores)
+        values = np.asarray(drawn.scores)[:, :, :10][:, there]
+        sigma = np.sqrt(scores[there] * (1 - scores[there]) / 4000)
+        assert np.all(np.abs(np.std(values, axis=0) / sigma - 1) < 0.09)
+        assert np.all(np.abs(np.mean(values, axis=0) - scores[there]) < 5 * sigma / np.sqrt(2000))
+
+
+def test_wrong_arguments_are_named():
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="noise must be one of 'binomial', 'gaussian', 'over"):
+        bootstrap_power_law(key, [0, 1], [[0.1, 0.2]], noise="poisson")
+    with pytest.raises(ValueError, match="resamples must be an integer of 1 or more; got 0"):
+        bootstrap_power_law(key, [0, 1], [[0.1, 0.2]], resamples=0)
+    with pytest.raises(ValueError, match='"binomial" needs the number of questions'):
+        bootstrap_power_law(key, [0, 1], [[0.1, 0.2]], noise="binomial")
+    with pytest.raises(ValueError, match="needs questions or stderr"):
+        bootstrap_tabulated(key, [0, 1], [[0.1, 0.2]])
+    with pytest.raises(ValueError, match=r"steps \(3,\), scores \(1, 2\)"):
+        tabulate([0, 1, 2], [[0.1, 0.2]])
