@@ -54,7 +54,12 @@ class PowerLawBootstrap(Record):
 
 
 class Interval(NamedTuple):
-    """Ends of an interval; +inf is an end like any other."""
+    """Ends of an interval; +inf is an end like any other.
+
+    Attributes:
+      low: `[...]` lower end.
+      high: `[...]` upper end.
+    """
 
     low: jax.Array
     high: jax.Array
