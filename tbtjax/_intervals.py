@@ -191,17 +191,20 @@ def _last_level(pairs: Pairs, peak: jax.Array, possible: jax.Array):
 def _rounds(look, move, start: jax.Array):
     """Moves y to the tangents' root until no game has one still to come.
 
+    A game that is done stays where it is while others go on, and then takes one step more: how
+    often it moves, and so its last digits, depends on no neighbour.
+
     Returns y, the index of the pair that decided and whether the game is done, each `[games]`.
     """
 
     def step(carry):
-        y, (target, _, _), rounds = carry
-        y = move(y, target)
+        y, (target, _, pending), rounds = carry
+        y = jnp.where(pending, move(y, target), y)
         return y, look(y), rounds + 1
 
     def unfinished(carry):
         _, (_, _, pending), rounds = carry
         return jnp.any(pending) & (rounds < _MOST_ROUNDS)
 
-    y, (_, pair, pending), _ = jax.lax.while_loop(unfinished, step, (start, look(start), 0))
-    return y, pair, ~pending
+    y, (target, pair, pending), _ = jax.lax.while_loop(unfinished, step, (start, look(start), 0))
+    return move(y, target), pair, ~pending

@@ -80,6 +80,25 @@ DEVICES = """
 """
 
 
+def test_no_bit_depends_on_how_long_neighbours_take(x64):
+    """Games are solved in blocks, each until its slowest is done."""
+    games = random_games(1, 2_000, 4, "fast_weak")
+    names = ("alpha", "beta", "rewards", "cost_rate")
+
+    @jax.jit
+    def solve(alpha, beta, rewards, rate):
+        game = ranking_game(power_law(alpha, beta), rewards, linear_cost(rate))
+        threshold = stabilizing_threshold(game)
+        return threshold.delta, threshold.upper, threshold.by_pair
+
+    together = solve(*(games[name] for name in names))
+    kept = np.arange(2_000) % 3 == 0
+    alpha = np.where(kept[:, None], games["alpha"], np.nan)
+    alone = solve(alpha, *(games[name] for name in names[1:]))
+    for whole, part in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(part[kept], whole[kept])
+
+
 def test_sharded_games_are_solved_where_they_are(tmp_path):
     """Two host devices, meshes of both kinds, and the caller's own shard_map."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
