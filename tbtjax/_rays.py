@@ -33,25 +33,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tbtjax._regular import shift
+from tbtjax._regular import FastLevel, shift
 
 _FAST = jnp.float32
 _HIGHEST = 80.0  # beyond, e^{−y} leaves float32
 _MARGIN = 1e-5  # of slopes, for their rounding
-
-
-class RayLevel(NamedTuple):
-    """What the fast road finds, each `[games]`.
-
-    Attributes:
-      y: log(1 + Δ*); meaningless where not `settled`.
-      weak: int32: the weak model of the binding adjacent pair.
-      settled: bool: y is right.
-    """
-
-    y: jax.Array
-    weak: jax.Array
-    settled: jax.Array
 
 
 class _Pair(NamedTuple):
@@ -78,7 +64,7 @@ def ray_level(
     budget_of,
     *,
     most_ranks: int,
-) -> RayLevel:
+) -> FastLevel:
     """Δ* of a chunk's games whose stable levels are shown to be a ray.
 
     Args:
@@ -181,7 +167,7 @@ def ray_level(
             lambda ranks, done: over_pairs(holds(ranks), done, rows(ranks), ranks),
             settled,
         )
-    return RayLevel(y, weak, settled)
+    return FastLevel(y, weak, settled)
 
 
 def _condition(pair: _Pair, y: jax.Array, decay: jax.Array):

@@ -28,8 +28,8 @@ import jax.numpy as jnp
 _FAST = jnp.float32
 
 
-class RegularLevel(NamedTuple):
-    """What the fast road finds, each `[games]`.
+class FastLevel(NamedTuple):
+    """What a fast road finds, each `[games]`.
 
     Attributes:
       y: log(1 + Δ*); meaningless where not `settled`.
@@ -42,7 +42,7 @@ class RegularLevel(NamedTuple):
     settled: jax.Array
 
 
-def regular_level(alpha: jax.Array, beta: jax.Array, budget_of, *, most_ranks: int) -> RegularLevel:
+def regular_level(alpha: jax.Array, beta: jax.Array, budget_of, *, most_ranks: int) -> FastLevel:
     """Δ* of the regular games of a chunk.
 
     Args:
@@ -128,7 +128,7 @@ def regular_level(alpha: jax.Array, beta: jax.Array, budget_of, *, most_ranks: i
             lambda ranks, done: over_pairs(holds(ranks), done, rows(ranks), ranks),
             settled,
         )
-    return RegularLevel(y, weak, settled)
+    return FastLevel(y, weak, settled)
 
 
 def shift(x: jax.Array, ranks) -> jax.Array:

@@ -61,14 +61,6 @@ def test_two_models(kind):
     assert_right(games | {"cost_rate": games["cost_rate"][:, -1:]}, "all")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("deviations", ["all", "adjacent"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_million_games_agree_with_the_reference(kind, deviations):
-    for seed, num_models, count in ((31, 2, 10_000), (32, 5, 20_000), (33, 20, 1_000)):
-        assert_right(random_games(seed, count, num_models, kind), deviations)
-
-
 def assert_precise(kind, checked):
     """Within 1e-12 of 60-digit roots, or of what 4 ulps of the inputs make."""
     games = costs_of_models(random_games(41, GAMES, MODELS, kind))

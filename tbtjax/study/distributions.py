@@ -41,10 +41,9 @@ class Constant(Description):
         return jnp.full(shape, self.value, dtype)
 
 
-class Uniform(Description):
-    """Uniform between `low` and `high`."""
+class _Between(Description):
+    """What is drawn between `low` and `high`."""
 
-    kind: Literal["uniform"] = "uniform"
     low: Finite
     high: Finite
 
@@ -58,27 +57,23 @@ class Uniform(Description):
         """Least and largest value that can be drawn."""
         return self.low, self.high
 
+
+class Uniform(_Between):
+    """Uniform between `low` and `high`."""
+
+    kind: Literal["uniform"] = "uniform"
+
     def draw(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         """Independent draws of the shape and dtype asked for."""
         return self.low + (self.high - self.low) * jax.random.uniform(key, shape, dtype)
 
 
-class LogUniform(Description):
+class LogUniform(_Between):
     """Uniform in the logarithm, between `low` and `high`, both positive."""
 
     kind: Literal["loguniform"] = "loguniform"
     low: Positive
     high: Positive
-
-    @model_validator(mode="after")
-    def _ordered(self):
-        if not self.low < self.high:
-            raise ValueError(f"low must be below high; got {self.low} and {self.high}")
-        return self
-
-    def support(self) -> tuple[float, float]:
-        """Least and largest value that can be drawn."""
-        return self.low, self.high
 
     def draw(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         """Independent draws of the shape and dtype asked for."""
@@ -119,7 +114,7 @@ class LogNormal(Description):
         return self.median * jnp.exp(self.log_deviation * jax.random.normal(key, shape, dtype))
 
 
-class Beta(Description):
+class Beta(_Between):
     """Beta with parameters `a` and `b`, stretched to [`low`, `high`]."""
 
     kind: Literal["beta"] = "beta"
@@ -127,16 +122,6 @@ class Beta(Description):
     b: Positive
     low: Finite = 0.0
     high: Finite = 1.0
-
-    @model_validator(mode="after")
-    def _ordered(self):
-        if not self.low < self.high:
-            raise ValueError(f"low must be below high; got {self.low} and {self.high}")
-        return self
-
-    def support(self) -> tuple[float, float]:
-        """Least and largest value that can be drawn."""
-        return self.low, self.high
 
     def draw(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         """Independent draws of the shape and dtype asked for."""

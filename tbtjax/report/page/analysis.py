@@ -8,7 +8,7 @@ from typing import Any
 
 from tbtjax.report._format import number
 from tbtjax.report.page._html import PageError, count, figure, page, shown, table
-from tbtjax.report.page.charts import analysis_charts, is_number
+from tbtjax.report.page.charts import analysis_charts
 
 
 def read_analysis(path: pathlib.Path) -> dict[str, Any]:
@@ -75,7 +75,6 @@ def analysis_page(document: dict[str, Any]) -> str:
             "has had Δ steps before. Where a line is missing, the model is ahead already or the "
             "rival is out of its reach.",
         ),
-        _stability(document),
         _audit(document),
         _fits(document),
         _pairs(document),
@@ -109,9 +108,6 @@ def verdict(document: dict[str, Any]) -> str:
         f"Where the largest step up the ranking is worth {number(row['worth'])} training steps, "
         f"{number(row['delta'])} steps of tune-before-test for all end the race"
     )
-    interval = row.get("delta_interval")
-    if interval and all(is_number(x) or x == "inf" for x in interval):
-        text += f" (interval {shown(interval[0])} to {shown(interval[1])})"
     if row["status"] == "INTERVAL":
         text += f", but only up to {shown(row['upper'])} steps"
     if row["weak"]:
@@ -130,18 +126,12 @@ _CASES = {
 
 
 def _thresholds(document: dict[str, Any]) -> str:
-    rows = document["thresholds"]
-    with_interval = any(row.get("delta_interval") for row in rows)
-    header = ["worth (steps)", "Δ* (steps)", "from", "to", "decided by", "case"]
-    if not with_interval:
-        header = [*header[:2], *header[4:]]
+    header = ["worth (steps)", "Δ* (steps)", "decided by", "case"]
 
     def line(row):
         decided = f"{row['weak']} against {row['rival']}" if row["weak"] else "nobody"
-        interval = row.get("delta_interval") or [None, None]
         case = _CASES[row["status"]].format(upper=shown(row["upper"]))
-        between = interval if with_interval else []
-        return [row["worth"], row["delta"], *between, decided, case]
+        return [row["worth"], row["delta"], decided, case]
 
     chart = figure(
         "thresholds",
@@ -149,7 +139,9 @@ def _thresholds(document: dict[str, Any]) -> str:
         "The stabilizing level Δ* against the worth of the largest step up the ranking: steps of "
         "training that its reward would pay for.",
     )
-    numbers = table("threshold-table", "Δ* for each worth", header, map(line, rows))
+    numbers = table(
+        "threshold-table", "Δ* for each worth", header, map(line, document["thresholds"])
+    )
     return f"{chart}\n{numbers}"
 
 
@@ -164,16 +156,6 @@ def _switches(document: dict[str, Any]) -> str:
         '<button type="button" data-models="all">Show all</button>'
         '<button type="button" data-models="none">Show none</button>\n'
         f"<fieldset><legend>Strongest first</legend>\n{boxes}\n</fieldset></section>"
-    )
-
-
-def _stability(document: dict[str, Any]) -> str:
-    if not document.get("stability"):
-        return ""
-    return figure(
-        "stability",
-        "How sure is it?",
-        "Share of resampled leaderboards that a level Δ stabilizes, for each worth.",
     )
 
 

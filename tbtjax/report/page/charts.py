@@ -29,8 +29,6 @@ def analysis_charts(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "curves": {"spec": _curves(document), "switchable": True},
         "efforts": {"spec": _efforts(document), "switchable": True},
     }
-    if document.get("stability"):
-        charts["stability"] = {"spec": _stability(document)}
     return with_colours(charts)
 
 
@@ -204,82 +202,25 @@ def _efforts(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _thresholds(document: dict[str, Any]) -> dict[str, Any]:
-    rows, bands = [], []
-    for row in document["threshold_curve"]:
-        if is_number(row["delta"]):
-            rows.append({key: row[key] for key in ("worth", "delta", "weak", "rival")})
-    for row in document["thresholds"]:
-        low, high = (row.get("delta_interval") or [None, None])[:2]
-        if is_number(row["worth"]) and is_number(low) and is_number(high):
-            bands.append({"worth": row["worth"], "low": low, "high": high})
-    last = max([row["delta"] for row in rows] + [band["high"] for band in bands] + [1.0])
-    x = log_axis("worth", "what the largest reward gap is worth (steps)")
-    title = "stabilizing level Δ* (steps)"
-    layers = [
-        {
-            "data": {"values": rows},
-            "mark": {"type": "line", "strokeWidth": 2.5, "point": {"size": 12, "opacity": 0.01}},
-            "encoding": {
-                "x": x,
-                "y": steps_axis("delta", title, last),
-                "tooltip": [
-                    {"field": "worth", "title": "worth", "format": ",.4~r"},
-                    {"field": "delta", "title": "Δ*", "format": ",.5~r"},
-                    {"field": "weak", "title": "decided by"},
-                    {"field": "rival", "title": "against"},
-                ],
-            },
-        }
+    rows = [
+        {key: row[key] for key in ("worth", "delta", "weak", "rival")}
+        for row in document["threshold_curve"]
+        if is_number(row["delta"])
     ]
-    if bands:
-        layers.append(
-            {
-                "data": {"values": bands},
-                "mark": {"type": "rule", "strokeWidth": 3, "opacity": 0.6},
-                "encoding": {
-                    "x": x,
-                    "y": steps_axis("low", title, last),
-                    "y2": {"field": "high"},
-                    "tooltip": [
-                        {"field": "worth", "title": "worth", "format": ",.4~r"},
-                        {"field": "low", "title": "from", "format": ",.4~r"},
-                        {"field": "high", "title": "to", "format": ",.4~r"},
-                    ],
-                },
-            }
-        )
+    last = max([row["delta"] for row in rows] + [1.0])
     return chart(
         "Stabilizing tune-before-test level against what the largest reward gap is worth",
         340,
-        layer=layers,
-    )
-
-
-def _stability(document: dict[str, Any]) -> dict[str, Any]:
-    rows = [row for row in document["stability"] if is_number(row["probability"])]
-    last = max([row["delta"] for row in rows] + [1.0])
-    return chart(
-        "Share of resampled leaderboards in which a tune-before-test level stabilizes the ranking",
-        300,
         data={"values": rows},
-        mark={"type": "line", "strokeWidth": 2},
+        mark={"type": "line", "strokeWidth": 2.5, "point": {"size": 12, "opacity": 0.01}},
         encoding={
-            "x": steps_axis("delta", "tune-before-test level Δ (steps)", last),
-            "y": {
-                "field": "probability",
-                "type": "quantitative",
-                "title": "probability of stability",
-                "scale": {"domain": [0, 1]},
-            },
-            "color": {
-                "field": "worth",
-                "type": "ordinal",
-                "legend": {"title": "worth", "orient": "bottom"},
-            },
+            "x": log_axis("worth", "what the largest reward gap is worth (steps)"),
+            "y": steps_axis("delta", "stabilizing level Δ* (steps)", last),
             "tooltip": [
                 {"field": "worth", "title": "worth", "format": ",.4~r"},
-                {"field": "delta", "title": "Δ", "format": ",.4~r"},
-                {"field": "probability", "title": "probability", "format": ".3f"},
+                {"field": "delta", "title": "Δ*", "format": ",.5~r"},
+                {"field": "weak", "title": "decided by"},
+                {"field": "rival", "title": "against"},
             ],
         },
     )
