@@ -152,7 +152,7 @@ def read_direct_and_tuned(
       TrajectoryError: an unreadable file, missing columns, a name that is not there, or no
         benchmark with two models left.
 
-    Example:
+    Examples:
       >>> scores = read_direct_and_tuned("scores.csv")  # doctest: +SKIP
       >>> print(agreement(scores).mean_tau)  # doctest: +SKIP
     """
@@ -254,7 +254,7 @@ def agreement(scores: DirectAndTuned) -> Agreement:
     Returns:
       τ-b by benchmark and between benchmarks, and the pairs that swap.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> unknown = np.full((1, 3), np.nan)
       >>> direct, tuned = np.array([[0.1, 0.2, 0.3]]), np.array([[0.5, 0.7, 0.6]])

@@ -112,7 +112,7 @@ def bootstrap_power_law(
       ValueError: as `fit_power_law`; an unknown `noise`, `resamples` below 1, or binomial noise
         without `questions`.
 
-    Example:
+    Examples:
       >>> key = jax.random.key(0)
       >>> scores = [[0.5, 0.6, 0.7, 0.8]]
       >>> drawn = bootstrap_power_law(key, [0, 10, 100, 1000], scores, questions=1000)
@@ -167,7 +167,7 @@ def bootstrap_tabulated(
       ValueError: shapes that do not fit together; neither `questions` nor `stderr`; an unknown
         option.
 
-    Example:
+    Examples:
       >>> key = jax.random.key(0)
       >>> scores = [[0.5, 0.6, 0.7, 0.8]]
       >>> drawn = bootstrap_tabulated(key, [0, 10, 100, 1000], scores, stderr=0.01)
@@ -202,7 +202,7 @@ def interval(samples: Any, level: float = 0.9) -> Interval:
       TypeError: `samples` is not an array of real numbers.
       ValueError: `level` is not in (0, 1), or there is no axis of samples.
 
-    Example:
+    Examples:
       >>> low, high = interval(jnp.arange(1001.0))
       >>> print(low, high)
       50.0 950.0
@@ -251,7 +251,7 @@ def probability_of_stability(
       ValueError: `game` has no axis of resamples, `delta` more than one axis, or `deviations` is
         unknown.
 
-    Example:
+    Examples:
       >>> from tbtjax import linear_cost, power_law, ranking_game
       >>> alpha = jnp.stack([jnp.linspace(1.0, 3.0, 9), jnp.zeros(9)], axis=-1)
       >>> game = ranking_game(power_law(alpha, 1.0), [10.0, 0.0], linear_cost(1.0))

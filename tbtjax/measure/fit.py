@@ -75,7 +75,7 @@ class FitFlag(enum.IntFlag):
     def words(self) -> str:
         """The flags in words, comma-separated; empty without any.
 
-        Example:
+        Examples:
           >>> FitFlag(48).words()
           'decreasing, not concave'
         """
@@ -179,7 +179,7 @@ def fit_power_law(
       ValueError: an unknown option; shapes that do not broadcast; no points axis; the deviance
         without `questions`.
 
-    Example:
+    Examples:
       >>> fit = fit_power_law([0, 10, 100, 1000], [[0.5, 0.6, 0.7, 0.8]], questions=1000)
       >>> print(f"beta {fit.curves.beta[0]:.3f}, {fit.dof[0]} degrees of freedom")
       beta 0.198, 2 degrees of freedom
@@ -232,7 +232,7 @@ def fit_logit_ols(
       TypeError: an argument is not an array of real numbers.
       ValueError: shapes that do not broadcast; no points axis.
 
-    Example:
+    Examples:
       >>> fit = fit_logit_ols([0, 10, 100, 1000], [[0.5, 0.6, 0.7, 0.8]], questions=1000)
       >>> print(f"beta {fit.curves.beta[0]:.3f} ± {fit.deviation[0, 1]:.3f}")
       beta 0.200 ± 0.011

@@ -73,7 +73,7 @@ def read_trajectories(
       TrajectoryError: nothing in it can be used, or an option does not fit it. The message is one
         line with file, row, found and expected.
 
-    Example:
+    Examples:
       >>> table = read_trajectories("results/", filter="strict-match")  # doctest: +SKIP
       >>> curves = table.select(task="gsm8k").arrays()  # doctest: +SKIP
     """

@@ -30,7 +30,7 @@ def tabulate(steps: Any, scores: Any) -> Tabulated:
       TypeError: an argument is not an array of real numbers.
       ValueError: no points axis, or shapes that do not broadcast.
 
-    Example:
+    Examples:
       >>> curves = tabulate([100, 0, 10], [[0.8, 0.5, 0.6], [0.7, float("nan"), 0.4]])
       >>> print(curves.efforts[1], curves.scores[1])
       [  0.  10. 100.  nan] [0.4 0.4 0.7 nan]
