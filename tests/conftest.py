@@ -3,16 +3,24 @@
 import os
 import tempfile
 
-# Compiled programs are kept for the length of the run, unless they are kept longer already: the
-# workers and the processes that tests start share them. JAX looks when it is imported.
+import jax
+import numpy as np
+import pytest
+
+# The processes that tests start share what they compile, for the length of the run. JAX has looked
+# at these when it was imported, so this process keeps nothing: writing programs out has ended one
+# that had compiled thousands with a segmentation fault in XLA (jaxlib 0.10.2).
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _programs = tempfile.TemporaryDirectory(prefix="tbtjax-programs-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
-import jax
-import numpy as np
-import pytest
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_one_module():
+    """A worker holds the compiled programs of the module at hand, not those of all it has run."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture
