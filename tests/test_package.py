@@ -130,7 +130,7 @@ def sections(thing):
 
 def entries(section):
     """Names that an Args or Attributes section describes, a comma between those of one line."""
-    lines = re.findall(r"^  (\w+(?:, \w+)*): ", section, re.MULTILINE)
+    lines = re.findall(r"^  \*{0,2}(\w+(?:, \w+)*): ", section, re.MULTILINE)
     return {name for line in lines for name in line.split(", ")}
 
 
