@@ -246,6 +246,7 @@ def _run_chunks(solve: Callable[..., Any], parts: Any, games: int, chunk: int) -
     """Solves `games` games, `chunk` at a time, writing results in place."""
     if games <= chunk:
         return solve(*parts)
+    solve = jax.jit(solve)  # traced once, for the shapes and for the loop
 
     def slice_out(x, start):
         return x if x.shape[0] == 1 else jax.lax.dynamic_slice_in_dim(x, start, chunk)

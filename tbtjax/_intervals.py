@@ -204,7 +204,10 @@ def _rounds(look, move, start: jax.Array):
 
     def unfinished(carry):
         _, (_, _, pending), rounds = carry
-        return jnp.any(pending) & (rounds < _MOST_ROUNDS)
+        return jnp.any(pending) & (rounds <= _MOST_ROUNDS)
 
-    y, (target, pair, pending), _ = jax.lax.while_loop(unfinished, step, (start, look(start), 0))
+    # The first round looks at the start, where moving to itself leaves it.
+    everyone = jnp.isnan(start) | True  # varies over devices as the games do inside shard_map
+    unknown = (start, (~everyone).astype(int), everyone)
+    y, (target, pair, pending), _ = jax.lax.while_loop(unfinished, step, (start, unknown, 0))
     return move(y, target), pair, ~pending

@@ -201,12 +201,22 @@ def _pieces(pairs: LimitedPairs) -> tuple[jax.Array, jax.Array]:
     end = jnp.maximum(end, begin)
 
     turn, other = (jnp.clip(level_of_odds(x, 0.0), begin, end) for x in _roots_in_odds(pairs))
-    turns = jnp.stack([begin, jnp.minimum(turn, other), jnp.maximum(turn, other), end])
-    tops, _ = _changes(lambda y: _rise(pairs, y), turns)
-    # M is monotone between these; before `begin` and after `end` it is infinite.
-    outside = jnp.zeros_like(begin), jnp.full_like(end, top)
-    ends = jnp.concatenate([outside[0][None], begin[None], tops, end[None], outside[1][None]])
-    change, stable = _changes(lambda y: margin(pairs, y), ends)
+    zero, highest = jnp.zeros_like(begin), jnp.full_like(end, top)
+
+    def search(turns_found, carry):
+        """First where W turns, then where M, monotone in between, changes its sign."""
+        ends, *_ = carry
+        change, positive = _changes(
+            lambda y: jax.lax.cond(turns_found, margin, _rise, pairs, y), ends
+        )
+        # Before `begin` and after `end` M is infinite.
+        monotone = jnp.stack([zero, begin, *change[:3], end, highest])
+        return jnp.where(turns_found, ends, monotone), change, positive
+
+    low, high = jnp.minimum(turn, other), jnp.maximum(turn, other)
+    start = jnp.stack([begin, low, high, end, end, end, end])
+    nothing = (start, start[1:], start > start)
+    ends, change, stable = jax.lax.fori_loop(0, 2, lambda i, carry: search(i > 0, carry), nothing)
     left, right = ends[:-1], ends[1:]
     starts = jnp.where(stable[:-1], left, jnp.where(stable[1:], change, jnp.inf))
     stops = jnp.where(stable[1:], right, jnp.where(stable[:-1], change, -jnp.inf))
@@ -218,7 +228,7 @@ def _changes(function, ends: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     By Chandrupatla's method, which takes steps of inverse quadratic interpolation where they can be
     trusted and halves elsewhere, also beside infinite values. One piece after another: a piece on
-    which no pair's sign changes costs nothing.
+    which no pair's sign changes costs no more than a look at its end.
 
     Args:
       function: of levels like `ends[0]`; monotone between neighbouring ends.
@@ -228,15 +238,13 @@ def _changes(function, ends: jax.Array) -> tuple[jax.Array, jax.Array]:
       The positive side of each change, the right end where there is none, `[ends − 1, …]`; and
       whether the function is positive at the ends.
     """
-    values = jax.lax.map(function, ends)
     eps = jnp.finfo(ends.dtype).eps
 
-    def find(piece):
-        left, right, at_left, at_right = piece
-        changes = (at_left >= 0) != (at_right >= 0)
+    def find(begin, right):
+        left, at_left = begin
 
         def step(carry):
-            (new, at_new), (other, at_other), (old, at_old), active, rounds = carry
+            (new, at_new), (other, at_other), (old, at_old), at_right, active, rounds = carry
             width = other - new
             finest = 2 * eps * (1 + jnp.minimum(jnp.abs(new), jnp.abs(other)))
             least = finest / jnp.where(active, jnp.abs(width), 1)
@@ -251,30 +259,44 @@ def _changes(function, ends: jax.Array) -> tuple[jax.Array, jax.Array]:
                 * (at_other / (at_old - at_other))
             )
             share = jnp.where(trusted, jnp.clip(share, least, 1 - least), 0.5)
-            y = new + share * width
+            opens = rounds == 0
+            y = jnp.where(opens, right, new + share * width)
             value = function(y)
             same = (value >= 0) == (at_new >= 0)
 
             def kept(now, before):
-                return jnp.where(active, now, before)
+                return jnp.where(active & ~opens, now, before)
 
             old = kept(jnp.where(same, new, other), old)
             at_old = kept(jnp.where(same, at_new, at_other), at_old)
             other = kept(jnp.where(same, other, new), other)
-            at_other = kept(jnp.where(same, at_other, at_new), at_other)
+            at_other = jnp.where(opens, value, kept(jnp.where(same, at_other, at_new), at_other))
             new, at_new = kept(y, new), kept(value, at_new)
-            wide = jnp.abs(other - new) > 2 * finest
-            active &= wide & (at_new != 0)
-            return (new, at_new), (other, at_other), (old, at_old), active, rounds + 1
+            at_right = jnp.where(opens, value, at_right)
+            goes_on = (jnp.abs(other - new) > 2 * finest) & (at_new != 0)
+            active &= jnp.where(opens, ~same & (left < right), goes_on)
+            return (new, at_new), (other, at_other), (old, at_old), at_right, active, rounds + 1
 
-        start = ((left, at_left), (right, at_right), (left, at_left), changes, 0)
-        (new, at_new), (other, _), *_ = jax.lax.while_loop(
-            lambda carry: jnp.any(carry[3]) & (carry[4] < _MOST_ROUNDS), step, start
+        # The first round looks at the right end.
+        everyone = jnp.isnan(left) | True  # varies over devices as the games do inside shard_map
+        start = (begin, (right, at_left), begin, at_left, everyone, 0)
+        (new, at_new), (other, at_other), _, at_right, *_ = jax.lax.while_loop(
+            lambda carry: jnp.any(carry[4]) & (carry[5] < _MOST_ROUNDS), step, start
         )
-        return jnp.where(changes, jnp.where(at_new >= 0, new, other), right)
+        positive = at_new >= 0
+        change = jnp.where(positive, new, other)
+        changes = positive != (at_other >= 0)
+        return (right, at_right), (jnp.where(changes, change, right), at_right >= 0)
 
-    found = jax.lax.map(find, (ends[:-1], ends[1:], values[:-1], values[1:]))
-    return found, values >= 0
+    # Before the first end there is an empty piece.
+    _, (change, positive) = jax.lax.scan(find, (ends[0], 0 * ends[0]), ends)
+    return change[1:], positive
+
+
+def first_stable(pairs: LimitedPairs) -> jax.Array:
+    """The first stable level of each pair alone, `[pairs, games]`; +inf where there is none."""
+    starts, stops = _pieces(pairs)
+    return jnp.min(jnp.where(starts <= stops, starts, jnp.inf), axis=0)
 
 
 def stable_stretch(pairs: LimitedPairs) -> Stretch:

@@ -142,11 +142,13 @@ def ray_level(
     nobody = (zero - jnp.inf, *[zero] * len(_Pair._fields), zero.astype(jnp.int32) + 1)
     y, *quick, weak = over_pairs(most_asking, nobody)
     quick = _Pair(*quick)
-    y = jnp.clip(y, 0, _HIGHEST)
-    for _ in range(3):
+
+    def refine(_, y):
         value, slope, curvature, above = _condition(quick, y, jnp.exp(-y))
         y = jnp.where(above > 0, y + _step(value, slope, curvature), 0)
-        y = jnp.clip(y, 0, _HIGHEST)
+        return jnp.clip(y, 0, _HIGHEST)
+
+    y = jax.lax.fori_loop(0, 3, refine, jnp.clip(y, 0, _HIGHEST))
     y, exact = _polish(_take(alpha, beta, lower, upper, budget_of(1), weak), y)
 
     level = y.astype(_FAST)
@@ -159,14 +161,12 @@ def ray_level(
 
         return check
 
-    settled = over_pairs(holds(1), settled)
-    if most_ranks > 1:
-        settled = jax.lax.fori_loop(
-            2,
-            most_ranks + 1,
-            lambda ranks, done: over_pairs(holds(ranks), done, rows(ranks), ranks),
-            settled,
-        )
+    settled = jax.lax.fori_loop(
+        1,
+        most_ranks + 1,
+        lambda ranks, settled: over_pairs(holds(ranks), settled, rows(ranks), ranks),
+        settled,
+    )
     return FastLevel(y, weak, settled)
 
 

@@ -64,49 +64,83 @@ def stable_stretches(is_stable: IsStable, count: int, like: jax.Array) -> Stretc
     Returns:
       The stretches, each end on its stable side.
     """
+    first, end, unstable = _classify(is_stable, count, like)
+    later = (first < count) & (unstable > first)
+    changes = [
+        _Change(first, first - 1, (first > 0) & (first < count)),
+        _Change(end - 1, end, end < count),
+        _Change(unstable + 1, unstable, later),
+    ]
+    y_first, y_last, y_settled = _locate(is_stable, count, like, changes)
+    return Stretches(
+        first=jnp.where(first < count, y_first, jnp.inf),
+        last=jnp.where(end < count, y_last, jnp.inf),
+        settled=jnp.where(unstable < count - 1, jnp.where(later, y_settled, y_first), jnp.inf),
+    )
+
+
+def first_levels(is_stable: IsStable, count: int, like: jax.Array) -> jax.Array:
+    """The first stable y of each game alone; arguments as in `stable_stretches`."""
+    first, *_ = _classify(is_stable, count, like)
+    change = _Change(first, first - 1, (first > 0) & (first < count))
+    (y_first,) = _locate(is_stable, count, like, [change])
+    return jnp.where(first < count, y_first, jnp.inf)
+
+
+def _classify(is_stable: IsStable, count: int, like: jax.Array):
+    """Indices of levels, `[games]` each.
+
+    Returns:
+      The first stable one, the first unstable one after it (`count` where there is none) and the
+      last unstable one (−1 where there is none).
+    """
     # Inside the caller's shard_map, the loops' carries must vary over devices as the games do.
     zero = jnp.where(jnp.isnan(like), 0, 0).astype(like.dtype)
     none = jnp.where(jnp.isnan(like), count, count)
 
-    def level(index):
-        return scan_level(jnp.asarray(index), count, like.dtype)
-
     def look(i, carry):
         first, end, unstable = carry
-        ok = is_stable(level(i) + zero, lenient=True)
+        ok = is_stable(scan_level(jnp.asarray(i), count, like.dtype) + zero, lenient=True)
         first = jnp.where(ok, jnp.minimum(first, i), first)
         end = jnp.where(~ok & (i > first), jnp.minimum(end, i), end)
         return first, end, jnp.where(ok, unstable, i)
 
-    first, end, unstable = jax.lax.fori_loop(0, count, look, (none, none, none - count - 1))
+    return jax.lax.fori_loop(0, count, look, (none, none, none - count - 1))
 
-    def at(index):
-        return level(jnp.clip(index, 0, count - 1))
 
-    def halve(good, bad):
-        """The last stable y next to the change between a stable and an unstable level."""
+class _Change(NamedTuple):
+    """Between a stable and an unstable level of the scan, `[games]` each.
+
+    Attributes:
+      stable: index of the stable level.
+      unstable: index of its unstable neighbour.
+      exists: bool; False where the stable level is all there is to be found.
+    """
+
+    stable: jax.Array
+    unstable: jax.Array
+    exists: jax.Array
+
+
+def _locate(is_stable: IsStable, count: int, like: jax.Array, changes) -> jax.Array:
+    """The last stable y next to each change, `[changes, games]`."""
+    halvings = jnp.finfo(like.dtype).nmant + 3
+
+    def halve(change):
+        good, bad = (
+            scan_level(jnp.clip(index, 0, count - 1), count, like.dtype)
+            for index in (change.stable, change.unstable)
+        )
 
         def step(_, ends):
             good, bad = ends
             middle = good + (bad - good) / 2
-            ok = is_stable(middle, lenient=False)
+            ok = change.exists & is_stable(middle, lenient=False)
             return jnp.where(ok, middle, good), jnp.where(ok, bad, middle)
 
-        halvings = jnp.finfo(like.dtype).nmant + 3
-        return jax.lax.fori_loop(0, halvings, step, (good, bad))[0]
+        rounds = jnp.where(jnp.any(change.exists), halvings, 0)
+        return jax.lax.fori_loop(0, rounds, step, (good, bad))[0]
 
-    found = first < count
-    y_first = jnp.where(first == 0, zero, halve(at(first), at(first - 1)))
-    y_last = jax.lax.cond(
-        jnp.any(end < count), lambda: halve(at(end - 1), at(end)), lambda: at(end - 1)
-    )
-    later = found & (unstable > first)
-    y_settled = jax.lax.cond(
-        jnp.any(later), lambda: halve(at(unstable + 1), at(unstable)), lambda: at(unstable + 1)
-    )
-    settles = unstable < count - 1
-    return Stretches(
-        first=jnp.where(found, y_first, jnp.inf),
-        last=jnp.where(end < count, y_last, jnp.inf),
-        settled=jnp.where(settles, jnp.where(later, y_settled, y_first), jnp.inf),
-    )
+    # One after another: the condition is compiled once for all of them.
+    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *changes)
+    return jax.lax.map(halve, stacked)

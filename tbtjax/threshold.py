@@ -413,17 +413,14 @@ def _power_law_by_pair(game: RankingGame) -> tuple[jax.Array, jax.Array]:
         return jnp.zeros((size, 0), game.dtype), jnp.zeros((size, 0), int)
     rows = _pair_rows(game, "adjacent")
 
-    def alone(x):
-        """Each pair as a game of its own."""
-        return x.reshape(1, -1)
-
     if game.curves.has_equal_limits:
-        pairs = _intervals.Pairs(*map(alone, _equal_limit_pairs(game, rows)))
-        first = _intervals.stable_interval(pairs).first
+        # Each pair is a game of its own.
+        pairs = [x.reshape(1, -1) for x in _equal_limit_pairs(game, rows)]
+        first = _intervals.stable_interval(_intervals.Pairs(*pairs)).first
+        first = first.reshape(rows.free.shape)
     else:
-        limited = _pieces.LimitedPairs(*map(alone, _different_limit_pairs(game, rows)))
-        first = _pieces.stable_stretch(limited).first
-    first = first.reshape(rows.free.shape).T
+        first = _pieces.first_stable(_different_limit_pairs(game, rows))
+    first = first.T
     rival = jnp.broadcast_to(next_stronger(game).index[0], (size, n))
     return first[:, first.shape[1] - (n - 1) :], rival[:, 1:]
 
@@ -449,8 +446,9 @@ def _scanned(game: RankingGame, deviations: Deviations, scan_levels: int) -> _Le
     count, n = rivals.real.shape[0], game.num_models
     index = jnp.broadcast_to(rivals.index, (count, size, n))
 
-    def deciding(y, side):
-        """Who is worst off a few rounding errors on the unstable side of y."""
+    def deciding(stretch_end):
+        """Who is worst off a few rounding errors on the unstable side of y; −1 if nobody."""
+        y, side = stretch_end
         some = jnp.isfinite(y) & (y > 0)
         at = jnp.where(some, y, 0)
         margin = margins(at + side * 64 * jnp.finfo(game.dtype).eps * (1 + at))
@@ -460,9 +458,10 @@ def _scanned(game: RankingGame, deviations: Deviations, scan_levels: int) -> _Le
         rival = jnp.take_along_axis(rival, which[:, None], axis=-1)[:, 0]
         return tuple(jnp.where(some, x, -1).astype(jnp.int32) for x in (which % n, rival))
 
-    first, last, settled = found
-    sides = [deciding(first, -1), deciding(last, 1), deciding(settled, -1)]
-    return _levels(first, last, settled, sides, _status(valid, True, first, last))
+    sides = jnp.array([-1, 1, -1], game.dtype)
+    weak, rival = jax.lax.map(deciding, (jnp.stack(found), sides))
+    pairs = list(zip(weak, rival, strict=True))
+    return _levels(*found, pairs, _status(valid, True, found.first, found.last))
 
 
 def _scanned_by_pair(game: RankingGame, scan_levels: int) -> tuple[jax.Array, jax.Array]:
@@ -483,7 +482,7 @@ def _scanned_by_pair(game: RankingGame, scan_levels: int) -> tuple[jax.Array, ja
         return jnp.where(real, margin, jnp.inf) >= 0
 
     like = jnp.zeros((size, n), game.dtype) + jnp.where(valid, 0, 0)
-    first = _scan.stable_stretches(is_stable, scan_levels, like).first
+    first = _scan.first_levels(is_stable, scan_levels, like)
     rival = jnp.broadcast_to(rivals.index[0], (size, n))
     return first[:, 1:], rival[:, 1:]
 
