@@ -118,14 +118,20 @@ class Problem:
 
     def best_curve(self, level, rate) -> Curve:
         """The curves with this logit and, where they are free, the best limits for it."""
-        curve, _ = self._by_chi2(level, rate)
-        if self.free and self.loss == "deviance":
-            for _ in range(_REWEIGHTINGS):
-                weight = self.fisher_weight(curve)
-                lower, upper, _ = _best_limits(self.points, weight, curve, self.low, self.high)
-                curve = curve._replace(lower=lower, upper=upper)
+        curve = self.curve(level, rate, self.low, self.high)
+        if not self.free:
+            return curve
         # At the best limits the loss does not depend on them to first order.
-        lower, upper = jax.lax.stop_gradient((curve.lower, curve.upper))
+        fixed = jax.lax.stop_gradient(curve)
+
+        def reweighted(_, limits_and_weight):
+            *_, weight = limits_and_weight
+            lower, upper, _ = _best_limits(self.points, weight, fixed, self.low, self.high)
+            return lower, upper, self.fisher_weight(fixed._replace(lower=lower, upper=upper))
+
+        rounds = 1 if self.loss == "chi2" else 1 + _REWEIGHTINGS
+        first = (fixed.lower, fixed.upper, self.points.weight)
+        lower, upper, _ = jax.lax.fori_loop(0, rounds, reweighted, first)
         return curve._replace(lower=lower, upper=upper)
 
     def _by_chi2(self, level, rate) -> tuple[Curve, jax.Array]:
@@ -273,8 +279,9 @@ def summarize(problem: Problem, level: jax.Array, rate: jax.Array, center: jax.A
     gradient = jax.grad(lambda p: jnp.sum(problem.total(problem.curve(*p))))(parameters)
     gradient = jnp.where(fitted, gradient, 0)
     precisions = least_precision(problem, curve)
-    covariance, informed = covariance_at(problem, curve, jnp.zeros_like(precisions))
-    reach, roots = covariance_at(problem, curve, precisions)
+    (covariance, reach), (informed, roots) = jax.vmap(
+        lambda least: covariance_at(problem, curve, least)
+    )(jnp.stack([jnp.zeros_like(precisions), precisions]))
     # From (level, rate) to (alpha, beta): alpha = level − x̄·rate.
     variance = _diagonal(covariance)
     variance = variance.at[0].add(center * (center * variance[1] - 2 * covariance[0, 1]))
@@ -351,32 +358,29 @@ def _best_limits(
     scatter = jnp.sum(weight * score**2, axis=0)
     slope = divide(moment, spread)
 
-    def loss(lower, upper):
-        span, miss = upper - lower, mean - lower * mean_fall - upper * mean_rise
-        return scatter + span * (span * spread - 2 * moment) + weights * miss**2
+    # Lower and upper limits, [5, curves]: the free solution, then a limit held at each bound.
+    held = jnp.stack([low, high])
+    above, below = mean[None] - held, held - mean[None]
+    pull_up = moment[None] + (weights * mean_rise)[None] * above
+    pull_down = moment[None] + (weights * mean_fall)[None] * below
+    upper = held + divide(pull_up, (spread + weights * mean_rise**2)[None])
+    lower = held - divide(pull_down, (spread + weights * mean_fall**2)[None])
+    free = mean - slope * mean_rise, mean + slope * mean_fall
+    lower = jnp.concatenate([free[0][None], held, jnp.clip(lower, low[None], high[None])])
+    upper = jnp.concatenate([free[1][None], jnp.clip(upper, low[None], high[None]), held])
+    span, miss = upper - lower, mean[None] - lower * mean_fall[None] - upper * mean_rise[None]
+    bent = span * (span * spread[None] - 2 * moment[None])
+    loss = scatter[None] + bent + weights[None] * miss**2
 
-    def beside_lower(held):  # the best upper limit
-        above = mean - held
-        span = divide(moment + weights * mean_rise * above, spread + weights * mean_rise**2)
-        return jnp.clip(held + span, low, high)
+    inside = (jnp.minimum(*free) >= low) & (jnp.maximum(*free) <= high)
+    is_free = jnp.arange(5)[:, None] == 0
+    loss = jnp.where(is_free == inside[None], loss, jnp.inf)
+    chosen = jnp.arange(5)[:, None] == jnp.argmin(loss, axis=0)[None]
 
-    def beside_upper(held):  # the best lower limit
-        below = held - mean
-        span = divide(moment + weights * mean_fall * below, spread + weights * mean_fall**2)
-        return jnp.clip(held - span, low, high)
+    def of_chosen(values: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.where(chosen, values, 0), axis=0)
 
-    lower, upper = mean - slope * mean_rise, mean + slope * mean_fall
-    least = loss(lower, upper)
-    inside = (jnp.minimum(lower, upper) >= low) & (jnp.maximum(lower, upper) <= high)
-    least = jnp.where(inside, least, jnp.inf)
-    edges = [(low, beside_lower(low)), (high, beside_lower(high))]
-    edges += [(beside_upper(low), low), (beside_upper(high), high)]
-    for edge in edges:
-        here = loss(*edge)
-        better = ~inside & (here < least)
-        lower, upper = (jnp.where(better, x, y) for x, y in zip(edge, (lower, upper), strict=True))
-        least = jnp.where(better, here, least)
-    return lower, upper, least
+    return of_chosen(lower), of_chosen(upper), of_chosen(loss)
 
 
 def least_precision(problem: Problem, curve: Curve) -> jax.Array:
@@ -419,10 +423,12 @@ def _diagonal(matrix: jax.Array) -> jax.Array:
 
 def _inverse(matrix: jax.Array) -> jax.Array:
     """Inverse of small positive definite matrices, by Gauss-Jordan sweeps without pivoting."""
-    for k in range(matrix.shape[0]):
+
+    def sweep(k, matrix):
         pivot, column = matrix[k, k], matrix[:, k]
         row = matrix[k] / pivot[None]
         swept = matrix - column[:, None] * row[None]
         swept = swept.at[:, k].set(-(column / pivot[None]))
-        matrix = swept.at[k].set(row).at[k, k].set(1 / pivot)
-    return matrix
+        return swept.at[k].set(row).at[k, k].set(1 / pivot)
+
+    return jax.lax.fori_loop(0, matrix.shape[0], sweep, matrix)

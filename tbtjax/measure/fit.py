@@ -12,15 +12,15 @@ import dataclasses
 import enum
 import functools
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from tbtjax._records import Record
 from tbtjax.curves import PowerLaw
-from tbtjax.measure import _lbfgs, _levenberg, _minimize
+from tbtjax.measure import _minimize
 from tbtjax.measure._measurements import (
     Measurements,
     as_arguments,
@@ -28,15 +28,12 @@ from tbtjax.measure._measurements import (
     centered,
     usable_points,
 )
+from tbtjax.measure._search import METHODS, Batch, in_chunks, out_of_chunks, search
 
-#: Curves worked on at once: few enough for their start grids to stay in cache.
-_CHUNK = 1000
 #: A fit is a misfit where so large a χ² would be met less often than this.
 _MISFIT_PROBABILITY = 1e-3
 #: Where fewer answers than this are right, or wrong, a count is far from normal.
 _FEW_ANSWERS = 9.5
-#: The searches by name.
-_METHODS = {"levenberg-marquardt": _levenberg, "lbfgs": _lbfgs}
 
 
 class FitFlag(enum.IntFlag):
@@ -189,13 +186,17 @@ def fit_power_law(
     """
     check_option("limits", limits, ("fixed", "free"))
     check_option("loss", loss, ("chi2", "deviance"))
-    check_option("method", method, tuple(_METHODS))
+    check_option("method", method, tuple(METHODS))
     if loss == "deviance" and questions is None:
         raise ValueError(
             'loss="deviance" needs the number of questions behind each score; got questions=None'
         )
     arguments = as_arguments(steps, scores, questions, stderr, lower, upper)
-    return _fit_power_law(*arguments, free=limits == "free", loss=loss, method=method)
+    free = limits == "free"
+    traced = any(isinstance(x, Tracer) for x in arguments)
+    given, chunks = _prepare(*arguments, free=free, loss=loss, fill=not traced)
+    best = search(chunks, free=free, loss=loss, method=method)
+    return _conclude(given, best, *arguments[-2:], free=free, loss=loss)
 
 
 def fit_logit_ols(
@@ -242,29 +243,35 @@ def fit_logit_ols(
     return _fit_logit_ols(*as_arguments(steps, scores, questions, stderr, lower, upper))
 
 
-@functools.partial(jax.jit, static_argnames=("free", "loss", "method"))
-def _fit_power_law(steps, scores, questions, stderr, lower, upper, *, free, loss, method):
+class _Given(NamedTuple):
+    """Measurements, `[..., n, points]` which of them are used, `[..., n]` where too few are."""
+
+    data: Measurements
+    used: jax.Array
+    too_few: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("free", "loss", "fill"))
+def _prepare(steps, scores, questions, stderr, lower, upper, *, free, loss, fill):
+    """What is given, and the batch to search."""
     data = as_measurements(
         steps, scores, questions, stderr, lower, upper, deviance=loss == "deviance"
     )
-    parameters = 4 if free else 2
     # A curve without an answer becomes one without points: nothing in it can disturb the others.
-    used, too_few = usable_points(data, data.measured, parameters)
+    used, too_few = usable_points(data, data.measured, 4 if free else 2)
     center, effort = centered(data.effort, used)
     columns = (effort, data.score, data.weight, data.questions)
     points = _minimize.Points(*(jnp.where(used, x, 0) for x in columns))
+    batch = Batch(points, center, data.low, data.high, data.weighted.astype(center.dtype))
+    return _Given(data, used, too_few), in_chunks(batch, fill)
 
-    descend = _METHODS[method].descend
 
-    def fit(points, center, low, high, noise):
-        problem = _minimize.Problem(points, low, high, noise, free, loss)
-        level, rate = descend(problem, *_minimize.start(problem))
-        return _minimize.summarize(problem, level, rate, center)
-
-    noise = data.weighted.astype(center.dtype)
-    arguments = (points, center, data.low, data.high, noise)
-    best = _map_curves(fit, arguments, data.invalid.shape)
-    dof = jnp.sum(used, axis=-1, dtype=jnp.int32) - parameters
+@functools.partial(jax.jit, static_argnames=("free", "loss"))
+def _conclude(given, best, lower, upper, *, free, loss):
+    """The record of the best curves found."""
+    data, used, too_few = given
+    best = out_of_chunks(best, too_few.shape)
+    dof = jnp.sum(used, axis=-1, dtype=jnp.int32) - (4 if free else 2)
     scale = jnp.where(data.weighted, 1, jnp.sqrt(_per_degree(best.loss, dof)))
     # What is held has no deviation and what is unknown no finite one, whatever the scatter.
     scaled = (best.deviation > 0) & jnp.isfinite(best.deviation)
@@ -367,31 +374,6 @@ def _p_value(chi2: jax.Array, dof: jax.Array, most: int) -> jax.Array:
     total = jnp.sum(jnp.where(j < (dof // 2)[..., None], terms, 0), axis=-1)
     total += jnp.where(odd, jax.lax.erfc(jnp.sqrt(y)), 0)[..., 0]
     return jnp.where(dof > 0, total, jnp.nan)
-
-
-def _map_curves(function: Callable, arguments: Any, shape: tuple[int, ...]) -> Any:
-    """`function` of `[..., curves]` arrays over all curves, whose axes `shape` lead here.
-
-    Arguments are `[*shape]` or `[*shape, points]`, results `[*shape]` or `[*shape, 4]`.
-    """
-    size = math.prod(shape)
-    flat = jax.tree.map(lambda x: x.reshape(size, *x.shape[len(shape) :]), arguments)
-
-    def apply(part):
-        result = function(*jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), part))
-        return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), result)
-
-    if size <= _CHUNK:
-        result = apply(flat)
-    else:
-        # Filled up to whole chunks, or the rest would be compiled anew.
-        fill = -size % _CHUNK
-        chunks = jax.tree.map(
-            lambda x: jnp.concatenate([x, x[:fill]]).reshape(-1, _CHUNK, *x.shape[1:]), flat
-        )
-        result = jax.lax.map(apply, chunks)
-        result = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:size], result)
-    return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), result)
 
 
 def _record(

@@ -1,0 +1,93 @@
+"""Batches of curves for the search: filled up to a few sizes, which are all that is compiled.
+
+The search is nearly all of what a fit compiles, and compiles for seconds. A family of four models
+and one of seven, or tasks with other numbers of checkpoints, are filled up with curves and points
+without weight to the same shape, and share one program.
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tbtjax.measure import _lbfgs, _levenberg
+from tbtjax.measure._minimize import Minimum, Points, Problem, start, summarize
+
+#: The searches by name.
+METHODS = {"levenberg-marquardt": _levenberg, "lbfgs": _lbfgs}
+#: Numbers of curves filled up to. The last is the most that are worked on at once: few enough for
+#: their start grids to stay in cache.
+_SIZES = (64, 256, 1024)
+#: Numbers of points are filled up to a multiple of this.
+_POINTS = 16
+
+
+class Batch(NamedTuple):
+    """Curves to fit, the curves' axes in front: `[...]` alone or `[chunks, curves]`.
+
+    Attributes:
+      points: measurements, each `[..., points]`.
+      center: mean effort that those of the points are relative to.
+      low: least value of the lower limit; see `Problem`.
+      high: largest value of the upper limit.
+      noise: 1 where the weights are known to be 1/σ², else 0.
+    """
+
+    points: Points
+    center: jax.Array
+    low: jax.Array
+    high: jax.Array
+    noise: jax.Array
+
+
+def in_chunks(batch: Batch, fill: bool) -> Batch:
+    """The curves as `[chunks, curves]`.
+
+    Args:
+      batch: curves, `[...]`.
+      fill: whether to fill up curves that make one chunk. What a caller traces is compiled for
+        his shape anyway.
+    """
+    size, points = batch.center.size, batch.points.effort.shape[-1]
+    width, more_points = _SIZES[-1], 0
+    if size <= width:
+        width = next(x for x in _SIZES if size <= x) if fill else max(size, 1)
+        more_points = -points % _POINTS if fill else 0
+    chunks = max(1, -(-size // width))
+
+    def arrange(x: jax.Array, filling: float = 0) -> jax.Array:
+        flat = x.reshape(size, *x.shape[batch.center.ndim :])
+        widths = [(0, chunks * width - size), (0, more_points)][: flat.ndim]
+        filled = jnp.pad(flat, widths, constant_values=filling)
+        return filled.reshape(chunks, width, *filled.shape[1:])
+
+    # Between limits of 0 and 1 a curve without points is as good as any.
+    return jax.tree.map(arrange, batch)._replace(high=arrange(batch.high, 1))
+
+
+def out_of_chunks(found: Any, shape: tuple[int, ...]) -> Any:
+    """What was found of the curves, `[chunks, curves, ...]`, as `[*shape, ...]`."""
+
+    def arrange(x: jax.Array) -> jax.Array:
+        return x.reshape(-1, *x.shape[2:])[: math.prod(shape)].reshape(*shape, *x.shape[2:])
+
+    return jax.tree.map(arrange, found)
+
+
+@functools.partial(jax.jit, static_argnames=("free", "loss", "method"))
+def search(chunks: Batch, *, free: bool, loss: str, method: str) -> Minimum:
+    """The best curves, `[chunks, curves]` and `[chunks, curves, 4]`."""
+
+    def fit(chunk: Batch) -> Minimum:
+        points, center, low, high, noise = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), chunk)
+        problem = Problem(points, low, high, noise, free, loss)
+        level, rate = METHODS[method].descend(problem, *start(problem))
+        found = summarize(problem, level, rate, center)
+        return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), found)
+
+    if len(chunks.center) == 1:
+        alone = fit(jax.tree.map(lambda x: x[0], chunks))
+        return jax.tree.map(lambda x: x[None], alone)
+    return jax.lax.map(fit, chunks)
