@@ -33,6 +33,9 @@ from tbtjax.measure.tabulate import tabulate
 
 Noise = Literal["binomial", "gaussian", "overdispersed"]
 
+#: Curves resampled and fitted in one round.
+_CURVES_AT_ONCE = 1000
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -125,13 +128,14 @@ def bootstrap_power_law(
         raise ValueError(
             'noise="binomial" needs the number of questions behind each score; got questions=None'
         )
-    known = {"questions": questions, "stderr": stderr, "method": method}
-    fit = fit_power_law(steps, scores, **known, **options)
-    limits = (options.get("lower", 0.0), options.get("upper", 1.0))
-    arguments = as_arguments(steps, scores, questions, stderr, *limits)
-    drawn = _draw_around_fit(key, fit, *arguments, resamples=resamples, noise=noise)
-    refit = fit_power_law(steps, drawn, **known, **options)
-    return PowerLawBootstrap(fit, refit.curves, refit.chi2, refit.flags)
+    limits = {"lower": 0.0, "upper": 1.0} | {
+        name: options.pop(name) for name in ("lower", "upper") if name in options
+    }
+    arguments = as_arguments(steps, scores, questions, stderr, limits["lower"], limits["upper"])
+    options = {"method": method} | options
+    return _bootstrap(
+        key, *arguments, resamples=resamples, noise=noise, options=tuple(options.items())
+    )
 
 
 def bootstrap_tabulated(
@@ -288,10 +292,53 @@ def _check_resamples(resamples: int) -> None:
         raise ValueError(f"resamples must be an integer of 1 or more; got {resamples!r}")
 
 
-@functools.partial(jax.jit, static_argnames=("resamples", "noise"))
-def _draw_around_fit(key, fit, steps, scores, questions, stderr, lower, upper, *, resamples, noise):
-    """`[resamples, ..., n, points]` scores around the fitted curves; NaN where not measured."""
+@functools.partial(jax.jit, static_argnames=("resamples", "noise", "options"))
+def _bootstrap(
+    key, steps, scores, questions, stderr, lower, upper, *, resamples, noise, options
+) -> PowerLawBootstrap:
+    """The fit and those to the resamples.
+
+    Rounds of one program: the first fits what was measured, the others what is drawn around it.
+    The search compiles for seconds, so that it stands here once.
+    """
     data = as_measurements(steps, scores, questions, stderr, lower, upper, deviance=False)
+    at_once = min(max(1, _CURVES_AT_ONCE // max(1, data.invalid.size)), resamples)
+    rounds = -(-resamples // at_once)
+    known = {"questions": questions, "stderr": stderr, "lower": lower, "upper": upper}
+
+    def fitted(scores):
+        fit = fit_power_law(steps, scores, **known, **dict(options))
+        wide = (jnp.broadcast_to(x, fit.chi2.shape) for x in (fit.curves.lower, fit.curves.upper))
+        return dataclasses.replace(fit, curves=PowerLaw(fit.curves.alpha, fit.curves.beta, *wide))
+
+    measured = jnp.broadcast_to(scores, (at_once, *data.score.shape))
+    shapes = jax.eval_shape(fitted, measured)
+    first = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), shapes)
+
+    def fit_round(fit, place):
+        key, is_first = place
+        found = fitted(
+            jnp.where(is_first, measured, _draw_around_fit(key, fit, data, at_once, noise))
+        )
+        fit = jax.tree.map(lambda new, old: jnp.where(is_first, new[0], old), found, fit)
+        return fit, (found.curves, found.chi2, found.flags)
+
+    keys = jax.random.split(key, rounds + 1)
+    fit, found = jax.lax.scan(fit_round, first, (keys, jnp.arange(rounds + 1) == 0))
+    found = jax.tree.map(lambda x: x[1:].reshape(-1, *x.shape[2:])[:resamples], found)
+
+    def narrowed(curves):
+        return curves if free else PowerLaw(curves.alpha, curves.beta, lower, upper)
+
+    free = dict(options).get("limits") == "free"
+    fit = dataclasses.replace(fit, curves=narrowed(fit.curves))
+    return PowerLawBootstrap(fit, narrowed(found[0]), *found[1:])
+
+
+def _draw_around_fit(
+    key: jax.Array, fit: PowerLawFit, data: Measurements, resamples: int, noise: Noise
+) -> jax.Array:
+    """`[resamples, ..., n, points]` scores around the fitted curves; NaN where not measured."""
     curves = fit.curves
     alpha, beta, lower, upper = (
         jnp.broadcast_to(x, data.invalid.shape)[..., None]
