@@ -130,6 +130,16 @@ def every_model(game: RankingGame) -> Rivals:
     return Rivals(of, of(present) & present & (index != jnp.arange(n)), index)
 
 
+def chosen_models(game: RankingGame, chosen: tuple[int, ...]) -> Rivals:
+    """The rows of `every_model` of some models: what only they may be passed for costs less."""
+    everyone, rows = every_model(game), jnp.asarray(chosen, int)
+
+    def of(x):
+        return jnp.moveaxis(_wide(x, game.num_models)[..., rows], -1, 0)[..., None]
+
+    return Rivals(of, everyone.real[rows], everyone.index[rows])
+
+
 def _wide(x: jax.Array, n: int) -> jax.Array:
     return jnp.broadcast_to(x, (*x.shape[:-1], n))
 

@@ -170,7 +170,7 @@ def just_overtake_effort(game: RankingGame, delta: Any) -> jax.Array:
 @jax.jit
 def _just_overtake_effort(game: RankingGame, delta: jax.Array) -> jax.Array:
     game, level = aligned_at(game, delta)
-    return _effort_to_pass(game, next_stronger(game), level)[0, ..., 1:]
+    return effort_to_pass(game, next_stronger(game), level)[0, ..., 1:]
 
 
 def overtake_effort(game: RankingGame, delta: Any) -> jax.Array:
@@ -205,7 +205,7 @@ def _overtake_effort(game: RankingGame, delta: jax.Array) -> jax.Array:
     game, level = aligned_at(game, delta)
     n = game.num_models
     rivals = other_models(game)
-    effort = _effort_to_pass(game, rivals, level)  # [shift, ..., r], rival (r − shift − 1) mod n
+    effort = effort_to_pass(game, rivals, level)  # [shift, ..., r], rival (r − shift − 1) mod n
     itself = jnp.where(jnp.isnan(level), level, 0) * jnp.ones(n, game.dtype)
     by_shift = jnp.concatenate([jnp.broadcast_to(itself, (1, *effort.shape[1:])), effort])
     by_shift = jnp.moveaxis(by_shift, 0, -1)  # [..., r, shift]
@@ -214,8 +214,14 @@ def _overtake_effort(game: RankingGame, delta: jax.Array) -> jax.Array:
     return jnp.take_along_axis(by_shift, shift, axis=-1)
 
 
-def _effort_to_pass(game: RankingGame, rivals: Rivals, level: jax.Array) -> jax.Array:
-    """`[rivals, ..., n]` least effort to pass each rival; +inf where there is no such rival."""
+def effort_to_pass(game: RankingGame, rivals: Rivals, level: jax.Array) -> jax.Array:
+    """`[rivals, ..., n]` least effort to pass each rival; +inf where there is no such rival.
+
+    Args:
+      game: an aligned game.
+      rivals: who is passed.
+      level: `[..., 1]` tune-before-test level.
+    """
     curves = game.curves
     endless = jnp.isposinf(level)
     level = jnp.where(endless, 0, level)

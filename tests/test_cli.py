@@ -53,7 +53,7 @@ def run(tmp_path, capsys, monkeypatch):
 
     def run(*arguments):
         try:
-            code = main(["analyze", *map(str, arguments)])
+            code = main(["analyze", "--resamples", "0", *map(str, arguments)])
         except SystemExit as stop:
             code = stop.code
         return code, *capsys.readouterr()

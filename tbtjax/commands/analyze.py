@@ -6,6 +6,7 @@ import dataclasses
 import importlib.resources
 import importlib.util
 import pathlib
+import sys
 from typing import Any
 
 from tbtjax.commands import failed
@@ -90,6 +91,13 @@ def add_to(commands: Any) -> None:
         default="fixed",
         help="fixed: --lower and 1 (default); free: both limits are fitted for each model",
     )
+    curves.add_argument(
+        "--loss",
+        choices=("chi2", "deviance"),
+        default="chi2",
+        help="what weighted fits minimise: chi2 (default), or the binomial deviance, which is "
+        "better where right or wrong answers are few and needs the number of questions",
+    )
 
     game = analyze.add_argument_group("the game")
     game.add_argument(
@@ -113,6 +121,25 @@ def add_to(commands: Any) -> None:
         choices=("all", "adjacent"),
         default="all",
         help="all: a model may pass any stronger one (default, exact); adjacent: the next one only",
+    )
+    noise = analyze.add_argument_group("intervals and families of curves")
+    noise.add_argument(
+        "--resamples",
+        type=_count,
+        default=1000,
+        metavar="N",
+        help="how often the scores are drawn anew and fitted, for intervals by fixed and by free "
+        "limits and by the joined points (default: 1000; 0: none of it)",
+    )
+    noise.add_argument(
+        "--confidence",
+        type=_confidence,
+        default=0.9,
+        metavar="SHARE",
+        help="share of the resamples inside an interval (default: 0.9)",
+    )
+    noise.add_argument(
+        "--seed", type=_count, default=0, metavar="N", help="of the resamples (default: 0)"
     )
     analyze.add_argument(
         "--out",
@@ -138,6 +165,29 @@ def _steps(text: str) -> float:
     raise argparse.ArgumentTypeError(f"expected a positive number of training steps; got {text!r}")
 
 
+def _count(text: str) -> int:
+    with contextlib.suppress(ValueError):
+        if 0 <= int(text) < 2**31:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"expected a whole number, 0 or more; got {text!r}")
+
+
+def _confidence(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected a share between 0 and 1; got {text!r}")
+
+
+def _progress(share: float) -> None:
+    """A bar on stderr, on a terminal alone."""
+    if sys.stderr.isatty():
+        filled = round(40 * share)
+        end = "\r" + " " * 70 + "\r" if share >= 1 else ""
+        bar = "#" * filled + "." * (40 - filled)
+        print(f"\rresampling [{bar}] {share:4.0%}{end}", end="", file=sys.stderr, flush=True)
+
+
 def _rewards(text: str) -> Any:
     from tbtjax.report.analysis import AnalysisError, RewardScheme
 
@@ -154,6 +204,7 @@ def run(options: argparse.Namespace) -> int:
     from tbtjax.measure import TrajectoryError
     from tbtjax.report import tables
     from tbtjax.report.analysis import AnalysisError, Settings, analyze
+    from tbtjax.report.families import Doubt
 
     try:
         trajectories, lower = _selected(options)
@@ -165,9 +216,11 @@ def run(options: argparse.Namespace) -> int:
             rewards=options.rewards,
             worths=tuple(options.worth),
             deviations=options.deviations,
+            loss=options.loss,
+            doubt=Doubt(options.resamples, options.confidence, options.seed),
         )
         with jax.enable_x64(True):
-            analysis = analyze(trajectories, settings)
+            analysis = analyze(trajectories, settings, _progress)
     except (TrajectoryError, AnalysisError, FileNotFoundError) as error:
         return failed("analyze", str(error))
     print(tables.to_text(analysis))

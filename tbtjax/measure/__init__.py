@@ -2,7 +2,8 @@
 
 `read_trajectories` makes a validated table of any result files, `fit_power_law` and
 `fit_logit_ols` turn its arrays into the curves of a `tbtjax.ranking_game`, `tabulate` joins their
-points; `bootstrap_power_law` says how far they can be trusted.
+points; `bootstrap_power_law` says how far they can be trusted, `estimate_pairs` what follows for
+neighbours.
 """
 
 from tbtjax.measure.agreement import (
@@ -20,6 +21,13 @@ from tbtjax.measure.bootstrap import (
     interval,
     probability_of_stability,
 )
+from tbtjax.measure.estimators import (
+    Estimate,
+    PairEstimates,
+    estimate_pairs,
+    local_slope_ratio,
+    overtake_brackets,
+)
 from tbtjax.measure.fit import FitFlag, PowerLawFit, fit_logit_ols, fit_power_law
 from tbtjax.measure.readers import read_trajectories
 from tbtjax.measure.tabulate import tabulate
@@ -28,9 +36,11 @@ from tbtjax.measure.trajectories import LeftOut, Trajectories, TrajectoryArrays,
 __all__ = [
     "Agreement",
     "DirectAndTuned",
+    "Estimate",
     "FitFlag",
     "Interval",
     "LeftOut",
+    "PairEstimates",
     "PowerLawBootstrap",
     "PowerLawFit",
     "Swap",
@@ -40,9 +50,12 @@ __all__ = [
     "agreement",
     "bootstrap_power_law",
     "bootstrap_tabulated",
+    "estimate_pairs",
     "fit_logit_ols",
     "fit_power_law",
     "interval",
+    "local_slope_ratio",
+    "overtake_brackets",
     "probability_of_stability",
     "read_direct_and_tuned",
     "read_trajectories",

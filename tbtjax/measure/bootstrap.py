@@ -10,7 +10,7 @@ batch of games: whatever the core works out of a game it works out of each resam
     >>> game = ranking_game(drawn.curves, [1.0, 0.0], linear_cost(0.01))
     >>> low, high = interval(just_overtake_effort(game, 0.0))
     >>> print(f"{low[0]:.0f} to {high[0]:.0f} steps")
-    3 to 22 steps
+    2 to 20 steps
 """
 
 import dataclasses

@@ -17,8 +17,8 @@ import numpy as np
 _NAME_WIDTH = 32
 
 
-def number(value: float) -> str:
-    """`value` with five significant digits, thousands apart: 2.2013, 402.12, 384,668."""
+def number(value: float, digits: int = 5) -> str:
+    """`value` with so many significant digits, thousands apart: 2.2013, 402.12, 384,668."""
     if math.isnan(value):
         return "-"
     if math.isinf(value):
@@ -27,8 +27,16 @@ def number(value: float) -> str:
         return "0"
     exponent = math.floor(math.log10(abs(value)))
     if not -5 <= exponent < 9:
-        return f"{value:.4e}"
-    return f"{value:,.{max(0, 4 - exponent)}f}"
+        return f"{value:.{digits - 1}e}"
+    return f"{value:,.{max(0, digits - 1 - exponent)}f}"
+
+
+def between(low: Any, high: Any, most: float = math.inf) -> str:
+    """An interval with three significant digits; ends above `most` are not known: [0.25, > 400]."""
+    if math.isnan(low):
+        return "-"
+    ends = (f"> {number(most, 3)}" if end > most else number(end, 3) for end in (low, high))
+    return f"[{', '.join(ends)}]"
 
 
 def given(value: float | None) -> str:

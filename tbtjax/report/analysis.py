@@ -6,7 +6,7 @@ computation: call `analyze` with JAX's 64-bit mode on (`with jax.enable_x64(True
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -19,12 +19,23 @@ from tbtjax.effort import just_overtake_effort, overtake_effort
 from tbtjax.game import RankingGame, ranking_game
 from tbtjax.measure import (
     FitFlag,
+    PowerLawBootstrap,
+    PowerLawFit,
     Trajectories,
     TrajectoryArrays,
     fit_logit_ols,
     fit_power_law,
 )
 from tbtjax.report.audit import Audit, audit, levels_of
+from tbtjax.report.families import (
+    FAMILIES,
+    Board,
+    Doubt,
+    Families,
+    FamilyName,
+    draw_power_law,
+    read_in_families,
+)
 from tbtjax.rewards import equal_gaps, geometric_rewards, top_k, winner_take_all
 from tbtjax.threshold import Status, rule_of_thumb, stabilizing_threshold
 
@@ -113,6 +124,8 @@ class Settings:
       rewards: the reward scheme.
       worths: what the largest adjacent reward gap is worth, in training steps; cost is linear.
       deviations: "all" or "adjacent", as in `stabilizing_threshold`.
+      loss: "chi2" or "deviance", as in `fit_power_law`.
+      doubt: how scores are resampled; without resamples no families of curves are compared.
     """
 
     order: Literal["size", "score"] | None = None
@@ -122,6 +135,8 @@ class Settings:
     rewards: RewardScheme = RewardScheme("winner-take-all", "winner-take-all")
     worths: tuple[float, ...] = DEFAULT_WORTHS
     deviations: Literal["all", "adjacent"] = "all"
+    loss: Literal["chi2", "deviance"] = "chi2"
+    doubt: Doubt = dataclasses.field(default_factory=Doubt)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +161,7 @@ class FittedModel:
       points_used: number of points in the fit.
       points_left_out: number of points that the fit could not use.
       flags: what is remarkable about the fit (`FitFlag`).
+      shape: what is remarkable about the measured scores, in words; see `shape_in_words`.
     """
 
     name: str
@@ -165,6 +181,7 @@ class FittedModel:
     points_used: int
     points_left_out: int
     flags: FitFlag
+    shape: str
 
     @property
     def reduced_chi2(self) -> float:
@@ -243,6 +260,7 @@ class Analysis:
       thresholds: Δ* at the worths asked for.
       threshold_curve: Δ* at the worths of the figure.
       audit: which assumptions the curves break, and whether that matters at the worths asked for.
+      families: efforts and Δ* by each family of curves, with intervals; None without resamples.
       last_step: the largest step measured for any model.
       left_out: (model, why) for each model that was read but is not analysed, and ("", why) for
         each file or score that is not.
@@ -261,6 +279,7 @@ class Analysis:
     thresholds: Thresholds
     threshold_curve: Thresholds
     audit: Audit
+    families: Families | None
     last_step: float
     left_out: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
@@ -271,12 +290,17 @@ class Analysis:
         return tuple(model.name for model in self.models)
 
 
-def analyze(trajectories: Trajectories, settings: Settings) -> Analysis:
+def analyze(
+    trajectories: Trajectories,
+    settings: Settings,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Analysis:
     """Fits curves to trajectories and works out what follows for tune-before-test.
 
     Args:
       trajectories: one task's measurements of two or more models.
       settings: what the user chose.
+      progress: is told the share of the resampling that is done.
 
     Returns:
       The record; models that cannot be fitted or ordered are in `left_out`, with the reason.
@@ -290,7 +314,8 @@ def analyze(trajectories: Trajectories, settings: Settings) -> Analysis:
     left_out = tuple(("", line) for line in trajectories.skipped_files)
     left_out += tuple((item.model, item.reason) for item in trajectories.left_out)
     _check_count(trajectories, arrays.models, left_out)
-    models, unfitted = _fitted_models(trajectories, arrays, settings)
+    fit, drawn = _fit(arrays, settings)
+    models, unfitted = _fitted_models(trajectories, arrays, fit, settings)
     left_out += unfitted
     _check_count(trajectories, [model.name for model in models], left_out)
     curves = _curves(models, free=settings.limits == "free")
@@ -307,6 +332,17 @@ def analyze(trajectories: Trajectories, settings: Settings) -> Analysis:
     )
     at_worths = _rows(thresholds, slice(None, len(worths)))
     rewards = worths[:, None] * unit_rewards
+    families = None
+    if settings.doubt.resamples:
+        rows = [arrays.models.index(model.name) for model in models]
+        board = Board(
+            unit_rewards, worths, _curve_worths(worths), table_levels, settings.deviations
+        )
+        families = _families(arrays, rows, drawn, board, settings, progress)
+        models = tuple(
+            dataclasses.replace(model, shape=_shape(model, settings, bool(convex)))
+            for model, convex in zip(models, families.starts_convex, strict=True)
+        )
     analysis = Analysis(
         source=trajectories.source,
         task=trajectories.tasks[0] or None,
@@ -320,6 +356,7 @@ def analyze(trajectories: Trajectories, settings: Settings) -> Analysis:
         thresholds=at_worths,
         threshold_curve=_rows(thresholds, slice(len(worths), None)),
         audit=audit(curves, rewards, last_step, levels_of(at_worths), settings.deviations),
+        families=families,
         last_step=last_step,
         left_out=left_out,
         warnings=(),
@@ -339,16 +376,59 @@ def _check_count(
         )
 
 
+def _fit(
+    arrays: TrajectoryArrays, settings: Settings
+) -> tuple[PowerLawFit, PowerLawBootstrap | None]:
+    """The fits that the analysis uses, and those to resamples where they are of that kind."""
+    known = {"questions": arrays.questions, "stderr": arrays.stderr, "lower": settings.lower}
+    if settings.fit == "logit-ols":
+        return fit_logit_ols(arrays.steps, arrays.scores, **known), None
+    if settings.doubt.resamples:
+        drawn = draw_power_law(
+            arrays, settings.limits, settings.lower, settings.loss, settings.doubt
+        )
+        return drawn.fit, drawn
+    fit = fit_power_law(
+        arrays.steps,
+        arrays.scores,
+        limits=settings.limits,
+        loss=settings.loss,
+        method="levenberg-marquardt",
+        **known,
+    )
+    return fit, None
+
+
+def _families(
+    arrays: TrajectoryArrays,
+    rows: list[int],
+    drawn: PowerLawBootstrap | None,
+    board: Board,
+    settings: Settings,
+    progress: Callable[[float], None],
+) -> Families:
+    """The measurements of the fitted models, read by each family."""
+    data = arrays._replace(
+        models=tuple(arrays.models[row] for row in rows),
+        **{name: getattr(arrays, name)[rows] for name in arrays._fields[1:5]},
+    )
+    power_laws: dict[FamilyName, PowerLawBootstrap] = {}
+    for family in ("fixed", "free"):
+        if drawn is not None and family == settings.limits and len(rows) == len(arrays.models):
+            power_laws[family] = drawn
+        else:
+            power_laws[family] = draw_power_law(
+                data, family, settings.lower, settings.loss, settings.doubt
+            )
+    used = None if drawn is None else settings.limits
+    return read_in_families(data, power_laws, used, board, settings.doubt, progress)
+
+
 def _fitted_models(
-    trajectories: Trajectories, arrays: TrajectoryArrays, settings: Settings
+    trajectories: Trajectories, arrays: TrajectoryArrays, fit: PowerLawFit, settings: Settings
 ) -> tuple[tuple[FittedModel, ...], tuple[tuple[str, str], ...]]:
     """The models with their curves, and (name, why) of those that cannot be fitted."""
     steps, scores, stderr, questions = arrays[1:5]
-    known = {"questions": questions, "stderr": stderr, "lower": settings.lower}
-    if settings.fit == "logit-ols":
-        fit = fit_logit_ols(steps, scores, **known)
-    else:
-        fit = fit_power_law(steps, scores, limits=settings.limits, **known)
     binomial = np.sqrt(scores * (1 - scores) / questions)
     errors = np.where(np.isfinite(stderr), stderr, binomial)
     columns = {
@@ -384,9 +464,52 @@ def _fitted_models(
                 points_used=int(fit.points[row]),
                 points_left_out=int(fit.left_out[row]),
                 flags=flags,
+                shape="",
             )
         )
+        models[-1] = dataclasses.replace(models[-1], shape=_shape(models[-1], settings, False))
     return tuple(models), tuple(unfitted)
+
+
+def _shape(model: FittedModel, settings: Settings, free_starts_convex: bool) -> str:
+    convex = free_starts_convex or bool(model.flags & FitFlag.NOT_CONCAVE)
+    return shape_in_words(model.scores, model.errors, settings.lower, convex)
+
+
+def shape_in_words(
+    scores: np.ndarray, errors: np.ndarray, lower: float, starts_convex: bool
+) -> str:
+    """What is remarkable about measured scores: flat, falling, S-shaped, below chance.
+
+    Differences count beyond three standard errors, with unknown errors whatever they are.
+
+    Args:
+      scores: `[points]` scores, by step.
+      errors: `[points]` standard errors; NaN where not known.
+      lower: the score by chance; 0 for none.
+      starts_convex: whether the curve through them does.
+
+    Returns:
+      The words, comma-separated; empty where nothing is remarkable.
+
+    Examples:
+      >>> shape_in_words(np.array([0.5, 0.6, 0.4]), np.full(3, 0.01), 0.0, False)
+      'ends below its start'
+    """
+    noise = 3 * np.nan_to_num(errors)
+    words = []
+    if np.isfinite(errors).any() and np.all(np.abs(scores - scores.mean()) <= noise):
+        words.append("flat")
+    elif scores[0] - scores[-1] > np.hypot(noise[0], noise[-1]):
+        words.append("ends below its start")
+    elif np.any(np.maximum.accumulate(scores) - scores > np.sqrt(2) * noise):
+        words.append("falls on the way")
+    if starts_convex:
+        words.append("S-shaped")
+    below = int(np.sum(scores <= lower))
+    if below and lower > 0:
+        words.append(f"{below} of {len(scores)} at or below chance")
+    return ", ".join(words)
 
 
 def _why_not_fitted(scores: np.ndarray, settings: Settings) -> str:
@@ -508,6 +631,14 @@ def _warnings(analysis: Analysis) -> list[str]:
             "(beta <= 0), so that no training passes a model above: stable then says only that "
             "nobody gains by effort where nobody exerts any"
         )
+    small = [model.name for model in models if model.flags & FitFlag.SMALL_COUNTS]
+    if small:
+        found.append(
+            f"fewer than ten right or fewer than ten wrong answers at some step of {_listed(small)}"
+            ": least squares leans to what such a count happens to be; fit with --loss deviance"
+        )
+    found += _shapes(models)
+    found += _families_in_words(analysis)
     found += _contradictions(models)
     levels = np.concatenate([thresholds.delta, thresholds.upper])
     if np.any(np.isfinite(levels) & (levels > analysis.last_step)):
@@ -519,6 +650,62 @@ def _warnings(analysis: Analysis) -> list[str]:
     if failed.any():
         names = sorted({Status(int(status)).name for status in thresholds.status[failed]})
         found.append(f"no threshold for {failed.sum()} of {failed.size} worths: {_listed(names)}")
+    return found
+
+
+def _shapes(models: tuple[FittedModel, ...]) -> list[str]:
+    """Curves that are not what the theory takes for granted, every one of them by name."""
+    by_shape: dict[str, list[str]] = {}
+    for model in models:
+        for shape in filter(None, model.shape.split(", ")):
+            by_shape.setdefault(shape, []).append(model.name)
+    if not by_shape:
+        return []
+    odd = sum(bool(model.shape) for model in models)
+    words = "; ".join(f"{shape}: {', '.join(names)}" for shape, names in by_shape.items())
+    return [f"{odd} of {len(models)} measured curves do not plainly rise ever more slowly: {words}"]
+
+
+def _families_in_words(analysis: Analysis) -> list[str]:
+    """Where efforts and Δ* depend on the family of curves."""
+    families, found = analysis.families, []
+    if families is None:
+        return []
+    for reading in families.readings:
+        if reading.missing:
+            found.append(
+                f"{FAMILIES[reading.family]} cannot be fitted to {_listed(reading.missing)}: too "
+                "few points; that column is empty"
+            )
+
+    def sides(values, most):
+        return ", ".join(
+            f"{value:,.4g} by {FAMILIES[reading.family]}"
+            if value < most
+            else f"none up to {most:,.4g} by {FAMILIES[reading.family]}"
+            for reading, value in zip(families.readings, values, strict=True)
+            if not np.isnan(value)
+        )
+
+    rows = np.flatnonzero(families.delta_differs)
+    if len(rows):
+        cases = [
+            f"at a worth of {analysis.settings.worths[row]:g} "
+            + sides([reading.delta[row] for reading in families.readings], families.levels[-1])
+            for row in rows
+        ]
+        found.append(
+            "Δ* depends on the family of curves by more than noise, so trust none of them alone: "
+            + "; ".join(cases)
+        )
+    pairs = np.flatnonzero(families.e0_differs)
+    if len(pairs):
+        names = analysis.names
+        cases = _listed(f"{names[pair + 1]} passes {names[pair]}" for pair in pairs)
+        found.append(
+            f"the just-overtake efforts of {len(pairs)} of {len(names) - 1} pairs depend on the "
+            f"family of curves by more than noise ({cases}): look at the measured checkpoints"
+        )
     return found
 
 

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from tbtjax.report.analysis import Analysis
+from tbtjax.report.families import FAMILIES, Ends
 from tbtjax.threshold import Status
 
 #: Paul Tol's "muted" scheme, made for colour-blind readers, and black.
@@ -23,6 +24,8 @@ _COLOURS = (
 )
 _MARKERS = "osD^vP*X<>"
 _GREY = "#666666"
+#: Of the families of curves, in their order.
+_OTHERS = ("#332288", "#CC6677", "#AA4499")
 _THRESHOLD, _STABLE, _DISORDER = "#117733", "#C9E4D8", "#EFE3D5"
 #: With more models than this the legend stands below the panels.
 _MOST_INSIDE = 6
@@ -56,12 +59,52 @@ def draw_thresholds(analysis: Analysis) -> Figure:
     return figure
 
 
+def draw_stability(analysis: Analysis) -> Figure:
+    """Probability that a level stabilizes, against the level, for each worth and family.
+
+    Raises:
+      ValueError: the analysis has no resamples.
+    """
+    families, worths = analysis.families, analysis.thresholds.worths
+    if families is None:
+        raise ValueError("the analysis has no resamples: expected Settings(doubt=Doubt(1000))")
+    columns = min(len(worths), 4)
+    rows = -(-len(worths) // columns)
+    figure = Figure(figsize=(3.2 * columns + 0.8, 3.2 * rows + 0.6), layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes in panels.flat[len(worths) :]:
+        axes.remove()
+    for row, (axes, worth) in enumerate(zip(panels.flat, worths, strict=False)):
+        _log1p_axis(axes, "x", families.levels[-1])
+        for index, reading in enumerate(families.readings):
+            axes.plot(
+                families.levels,
+                reading.stability[row],
+                color=_OTHERS[index],
+                ls=("-", "--", ":")[index],
+                lw=1.8,
+                label=FAMILIES[reading.family],
+            )
+        axes.axvline(analysis.last_step, color=_GREY, lw=1, ls="-.", label="last measured step")
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_title(f"a worth of {worth:,.6g} steps", fontsize=10)
+        axes.set_xlabel("level Δ (training steps)")
+        axes.tick_params(axis="x", labelrotation=45)
+        axes.grid(alpha=0.25, lw=0.6)
+    panels[0, 0].set_ylabel("probability that Δ stabilizes")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    return figure
+
+
 def write_figures(analysis: Analysis, folder: pathlib.Path) -> list[pathlib.Path]:
     """Writes all figures as PNG and SVG into `folder`; returns their paths."""
     figures = {
         "curves_and_effort": draw_curves_and_effort(analysis),
         "thresholds": draw_thresholds(analysis),
     }
+    if analysis.families is not None:
+        figures["stability"] = draw_stability(analysis)
     paths = []
     for name, figure in figures.items():
         for suffix in ("png", "svg"):
@@ -103,6 +146,9 @@ def _draw_least_effort(axes: Axes, analysis: Analysis) -> None:
     # Beneath the pairs' lines and wider, so that the pair that decides shows through.
     handles: list[Artist] = []
     handles += axes.plot(efforts.levels, _drawable(efforts.least), color="#BBBBBB", lw=6)
+    intervals = None if analysis.families is None else analysis.families.intervals
+    if analysis.families is not None and intervals is not None and len(efforts.by_pair.T) < 6:
+        _draw_bands(axes, analysis.families.levels, intervals.by_pair_curve, analysis.last_step)
     for pair, values in enumerate(efforts.by_pair.T):
         axes.plot(efforts.levels, _drawable(values), color=_style(pair + 1)["color"], lw=1.5)
     handles += axes.plot([], [], color=_GREY, lw=1.5)
@@ -133,6 +179,22 @@ def _draw_least_effort(axes: Axes, analysis: Analysis) -> None:
     axes.grid(alpha=0.25, lw=0.6)
 
 
+def _draw_bands(axes: Axes, levels: np.ndarray, ends: Ends, last: float) -> None:
+    """Intervals of the just-overtake efforts, each in its model's colour."""
+    measured = levels <= last
+    for pair in range(ends.low.shape[1]):
+        low, high = (x[measured, pair] for x in ends)
+        axes.fill_between(
+            levels[measured],
+            np.clip(low, np.finfo(float).tiny, np.finfo(float).max),
+            np.minimum(high, np.finfo(float).max),
+            where=high > 0,
+            color=_style(pair + 1)["color"],
+            alpha=0.18,
+            lw=0,
+        )
+
+
 def _draw_thresholds(axes: Axes, analysis: Analysis) -> None:
     curve, marked = analysis.threshold_curve, analysis.thresholds
     finite = [x[np.isfinite(x)] for x in (curve.delta, curve.upper, curve.settled)]
@@ -149,6 +211,30 @@ def _draw_thresholds(axes: Axes, analysis: Analysis) -> None:
     axes.fill_between(
         curve.worths, curve.delta, np.minimum(curve.upper, above), where=ends, **stretch
     )
+    families = analysis.families
+    if families is not None and families.intervals is not None:
+        band = families.intervals.delta_curve
+        axes.fill_between(
+            curve.worths,
+            np.minimum(band.low, above),
+            np.minimum(band.high, above),
+            color=_THRESHOLD,
+            alpha=0.35,
+            lw=0,
+            label=f"{families.doubt.confidence:.0%} interval of Δ*",
+        )
+    if families is not None:
+        for index, reading in enumerate(families.readings):
+            if reading.family != families.used:
+                axes.plot(
+                    marked.worths,
+                    np.where(np.isinf(reading.delta), np.nan, reading.delta),
+                    ("v", "s", "D")[index],
+                    color=_OTHERS[index],
+                    ms=5,
+                    clip_on=False,
+                    label=f"Δ*, {FAMILIES[reading.family]}",
+                )
     again = settles & (curve.settled > curve.upper)
     if again.any():
         axes.plot(

@@ -5,6 +5,8 @@ Every number is written with five significant digits as text, and in full in the
 JSON, an empty cell in CSV.
 """
 
+import dataclasses
+import itertools
 import pathlib
 import textwrap
 from typing import Any
@@ -13,14 +15,17 @@ import numpy as np
 
 from tbtjax._version import __version__
 from tbtjax.assumptions import AssumptionReport
-from tbtjax.report._format import given, number, plain, short, text_table, write_csv
+from tbtjax.report._format import between, given, number, plain, short, text_table, write_csv
 from tbtjax.report._format import to_json as _to_json
 from tbtjax.report.analysis import Analysis, Efforts, Thresholds
 from tbtjax.report.audit import Levels
+from tbtjax.report.families import FAMILIES, Intervals
 from tbtjax.threshold import Status
 
 #: So many worths at which the two conditions differ are put in words.
 _MOST_DISAGREEMENTS = 3
+#: A level is called stable where so large a share of the resamples is.
+_SURE = 0.95
 _ORDERS = {
     "size": "by size, largest first",
     "score": "by score at each model's last step, highest first",
@@ -30,7 +35,8 @@ _ORDERS = {
 def to_text(analysis: Analysis) -> str:
     """The whole analysis as tables for a terminal of 100 columns."""
     parts = [_opening(analysis), _fits(analysis), _pairs(analysis), _least(analysis)]
-    parts += [_threshold_table(analysis), _assumptions(analysis), _neighbours(analysis)]
+    parts += [_threshold_table(analysis), *_families(analysis), _assumptions(analysis)]
+    parts += [_neighbours(analysis)]
     return "\n\n".join([*parts, *_closing(analysis)]) + "\n"
 
 
@@ -86,10 +92,22 @@ def _opening(analysis: Analysis) -> str:
     return "\n".join(f"{label:10}{text}" for label, text in lines)
 
 
+def _intervals(analysis: Analysis) -> Intervals | None:
+    return None if analysis.families is None else analysis.families.intervals
+
+
+def _share(analysis: Analysis) -> str:
+    return f"{analysis.settings.doubt.confidence:.0%}"
+
+
 def _fits(analysis: Analysis) -> str:
-    settings = analysis.settings
+    settings, intervals = analysis.settings, _intervals(analysis)
     rows = []
-    for model in analysis.models:
+    for row, model in enumerate(analysis.models):
+        doubt = [number(x) for x in (model.alpha_deviation, model.beta_deviation)]
+        if intervals is not None:
+            ends = (intervals.alpha, intervals.beta)
+            doubt = [between(low[row], high[row]) for low, high in ends]
         used = f"{model.points_used}/{model.points_used + model.points_left_out}"
         rows.append(
             [
@@ -97,16 +115,17 @@ def _fits(analysis: Analysis) -> str:
                 given(model.parameters_billion),
                 used,
                 number(model.alpha),
-                number(model.alpha_deviation),
+                doubt[0],
                 number(model.beta),
-                number(model.beta_deviation),
+                doubt[1],
                 *map(number if settings.limits == "free" else given, (model.lower, model.upper)),
                 number(model.chi2),
                 number(model.reduced_chi2),
-                model.flags.words(),
+                ", ".join(filter(None, (model.shape, model.flags.words()))),
             ]
         )
-    header = "model,size/B,points,alpha,±,beta,±,lower,upper,chi2,chi2/dof,flags".split(",")
+    sign = "±" if intervals is None else _share(analysis)
+    header = f"model,size/B,points,alpha,{sign},beta,{sign},lower,upper,chi2,chi2/dof,flags"
     how = {
         "weighted": "weighted least squares on the score",
         "logit-ols": "unweighted least squares on the logit",
@@ -115,21 +134,22 @@ def _fits(analysis: Analysis) -> str:
         "Fitted curves: logit((score - lower)/(upper - lower)) = alpha + beta log(1 + step),\n"
         f"{how}, limits {settings.limits}"
     )
-    return f"{title}\n{text_table(header, rows, text_columns=(0, 11))}"
+    return f"{title}\n{text_table(header.split(','), rows, text_columns=(0, 11))}"
 
 
 def _pairs(analysis: Analysis) -> str:
-    levels = analysis.effort.levels
-    rows = [
-        [short(weak), short(strong), number(rho), *map(number, efforts)]
-        for weak, strong, rho, efforts in zip(
-            analysis.names[1:],
-            analysis.names[:-1],
-            analysis.rho,
-            analysis.effort.by_pair.T,
-            strict=True,
-        )
-    ]
+    levels, names, intervals = analysis.effort.levels, analysis.names, _intervals(analysis)
+    rows = []
+    for pair, (rho, efforts) in enumerate(
+        zip(analysis.rho, analysis.effort.by_pair.T, strict=True)
+    ):
+        rows.append([short(names[pair + 1]), short(names[pair]), *map(number, (rho, *efforts))])
+        if intervals is not None:
+            ends = [(intervals.rho.low[pair], intervals.rho.high[pair])]
+            ends += zip(
+                intervals.by_pair.low[:, pair], intervals.by_pair.high[:, pair], strict=True
+            )
+            rows.append(["", _share(analysis), *(between(*x) for x in ends)])
     header = ["model", "passes", "rho", "e0 = at 0"]
     header += [f"at {given(level)}" for level in levels[1:]]
     title = (
@@ -140,41 +160,99 @@ def _pairs(analysis: Analysis) -> str:
 
 
 def _least(analysis: Analysis) -> str:
-    effort = analysis.effort
-    rows = [
-        [
-            given(level),
-            number(least),
-            f"{_name(analysis, weak)} passes {_name(analysis, rival)}" if weak >= 0 else "nobody",
-            "yes" if in_order else "no",
-        ]
-        for level, least, weak, rival, in_order in zip(
-            effort.levels, effort.least, effort.weak, effort.rival, effort.in_order, strict=True
+    effort, intervals = analysis.effort, _intervals(analysis)
+    rows = []
+    for row, level in enumerate(effort.levels):
+        weak, rival = effort.weak[row], effort.rival[row]
+        by = f"{_name(analysis, weak)} passes {_name(analysis, rival)}" if weak >= 0 else "nobody"
+        rows.append(
+            [given(level), number(effort.least[row]), by, "yes" if effort.in_order[row] else "no"]
         )
-    ]
+        if intervals is not None:
+            rows[-1].insert(2, between(intervals.least.low[row], intervals.least.high[row]))
     header = ["Δ", "least effort", "by which", "ranking follows capability"]
+    if intervals is not None:
+        header.insert(2, _share(analysis))
     title = "Least effort that changes the ranking, against the tune-before-test level Δ"
-    return f"{title}\n{text_table(header, rows, text_columns=(2, 3))}"
+    return f"{title}\n{text_table(header, rows, text_columns=(len(header) - 2, len(header) - 1))}"
 
 
 def _threshold_table(analysis: Analysis) -> str:
-    thresholds = analysis.thresholds
+    thresholds, intervals = analysis.thresholds, _intervals(analysis)
     rows = []
     for row, worth in enumerate(thresholds.worths):
         weak, rival = thresholds.pair[row], thresholds.rival[row]
         decided = f"{_name(analysis, weak)} against {_name(analysis, rival)}" if weak >= 0 else "-"
         delta = thresholds.delta[row]
-        rows.append(
-            [
-                given(worth),
-                "none" if np.isinf(delta) else number(delta),
-                decided,
-                case_in_words(analysis, thresholds, row),
-            ]
-        )
+        shown = "none" if np.isinf(delta) else number(delta)
+        rows.append([given(worth), shown, decided, case_in_words(analysis, thresholds, row)])
+        if intervals is not None:
+            assert analysis.families is not None
+            most = float(analysis.families.levels[-1])
+            low, high = intervals.delta.low[row], intervals.delta.high[row]
+            rows[-1].insert(2, between(low, high, most))
     header = ["worth", "Δ*", "decided by", "case"]
+    if intervals is not None:
+        header.insert(2, _share(analysis))
     title = "Δ*: from how many steps of tune-before-test on does no effort pay?"
-    return f"{title}\n{text_table(header, rows, text_columns=(2, 3))}"
+    return f"{title}\n{text_table(header, rows, text_columns=(len(header) - 2, len(header) - 1))}"
+
+
+def _families(analysis: Analysis) -> list[str]:
+    """Δ* and first efforts by family, with intervals, and the measured brackets."""
+    families = analysis.families
+    if families is None:
+        return []
+    most, doubt = float(families.levels[-1]), families.doubt
+    rows = []
+    for row, worth in enumerate(analysis.thresholds.worths):
+        cells = [given(worth)]
+        for reading in families.readings:
+            ends = reading.delta_interval
+            value = reading.delta[row]
+            shown = f"> {number(most, 3)}" if value > most else number(value)
+            cells.append(f"{shown} {between(ends.low[row], ends.high[row], most)}")
+        cells.append(", ".join(_sure_from(analysis, row)))
+        rows.append(cells)
+    header = ["worth", *(f"Δ*, {words}" for words in FAMILIES.values()), "stable in 95% from"]
+    title = (
+        f"Δ* by three families of curves, with {_share(analysis)} intervals over "
+        f"{doubt.resamples:,} resamples, and from where on 95%\nof these are stable. Scores are "
+        "drawn anew by their noise, or by what a curve misses them by where\nthat is more"
+    )
+    parts = [f"{title}\n{text_table(header, rows, text_columns=(1, 2, 3, 4))}"]
+    rows = []
+    for pair, (strong, weak) in enumerate(itertools.pairwise(analysis.names)):
+        cells = [short(weak), short(strong)]
+        for reading in families.readings:
+            ends = reading.e0_interval
+            cells.append(f"{number(reading.e0[pair])} {between(ends.low[pair], ends.high[pair])}")
+        rows.append([*cells, _bracket(families.brackets.low[pair], families.brackets.high[pair])])
+    header = ["model", "passes", *(f"e0, {words}" for words in FAMILIES.values()), "measured"]
+    title = (
+        "Just-overtake efforts at Δ = 0 by family, and the checkpoints between which the weak "
+        "model is\nmeasured to pass"
+    )
+    parts.append(f"{title}\n{text_table(header, rows, text_columns=(0, 1, 2, 3, 4, 5))}")
+    return parts
+
+
+def _sure_from(analysis: Analysis, row: int) -> list[str]:
+    """The first level that stabilizes 95 % of the resamples, for each family."""
+    families, found = analysis.families, []
+    assert families is not None
+    for reading in families.readings:
+        sure = np.flatnonzero(reading.stability[row] >= _SURE)
+        found.append(number(float(families.levels[sure[0]]), 3) if len(sure) else "nowhere")
+    return found
+
+
+def _bracket(low: Any, high: Any) -> str:
+    if np.isnan(low):
+        return "-"
+    if high == 0:
+        return "ahead already"
+    return f"not up to {given(low)}" if np.isinf(high) else f"{given(low)} to {given(high)}"
 
 
 def _assumptions(analysis: Analysis) -> str:
@@ -284,6 +362,7 @@ def _document(analysis: Analysis) -> dict[str, Any]:
             "lower": settings.lower,
             "rewards": settings.rewards.name,
             "deviations": settings.deviations,
+            "loss": settings.loss,
         },
         "warnings": analysis.warnings,
         "models": [
@@ -302,6 +381,7 @@ def _document(analysis: Analysis) -> dict[str, Any]:
                 "points_used": model.points_used,
                 "points_left_out": model.points_left_out,
                 "flags": [flag.name for flag in model.flags],
+                "shape": model.shape,
                 "steps": model.steps,
                 "scores": model.scores,
                 "errors": model.errors,
@@ -314,6 +394,7 @@ def _document(analysis: Analysis) -> dict[str, Any]:
                 names[1:], names[:-1], analysis.rho, analysis.effort.by_pair[0], strict=True
             )
         ],
+        "families": _family_rows(analysis),
         "effort": _effort_rows(analysis, analysis.effort),
         "effort_curve": _effort_rows(analysis, analysis.effort_curve),
         "thresholds": _threshold_rows(analysis, analysis.thresholds),
@@ -326,6 +407,43 @@ def _document(analysis: Analysis) -> dict[str, Any]:
                 "violations": _violations(analysis, report),
             }
             for report in (analysis.audit.measured, analysis.audit.endless)
+        ],
+    }
+
+
+def _family_rows(analysis: Analysis) -> dict[str, Any] | None:
+    families = analysis.families
+    if families is None:
+        return None
+
+    def ends(interval):
+        return {"low": interval.low, "high": interval.high}
+
+    intervals = families.intervals
+    if intervals is not None:
+        fields = (field.name for field in dataclasses.fields(intervals))
+        intervals = {name: ends(getattr(intervals, name)) for name in fields}
+    return {
+        "used": families.used,
+        "resamples": families.doubt.resamples,
+        "confidence": families.doubt.confidence,
+        "seed": families.doubt.seed,
+        "levels": families.levels,
+        "brackets": ends(families.brackets),
+        "delta_differs": families.delta_differs,
+        "e0_differs": families.e0_differs,
+        "intervals": intervals,
+        "readings": [
+            {
+                "family": reading.family,
+                "missing": reading.missing,
+                "e0": reading.e0,
+                "e0_interval": ends(reading.e0_interval),
+                "delta": reading.delta,
+                "delta_interval": ends(reading.delta_interval),
+                "stability": reading.stability,
+            }
+            for reading in families.readings
         ],
     }
 
@@ -461,6 +579,37 @@ def write_files(analysis: Analysis, folder: pathlib.Path) -> list[pathlib.Path]:
             ],
             ["max_effort", "condition", "model", "rival", "amount", "start", "end"],
         ),
+        *_family_files(analysis, folder),
+    ]
+
+
+def _family_files(analysis: Analysis, folder: pathlib.Path) -> list[pathlib.Path]:
+    """families.csv: Δ* and e0 by family with their intervals; stability.csv: the probabilities."""
+    families = analysis.families
+    if families is None:
+        return []
+    worths, figures, shares = analysis.thresholds.worths, [], []
+    for reading in families.readings:
+        for row, worth in enumerate(worths):
+            low, high = (x[row] for x in reading.delta_interval)
+            figures.append(
+                [reading.family, "delta", worth, None, None, reading.delta[row], low, high]
+            )
+            shares += (
+                {"family": reading.family, "worth": worth, "delta": level, "share": share}
+                for level, share in zip(families.levels, reading.stability[row], strict=True)
+            )
+        for pair, (strong, weak) in enumerate(itertools.pairwise(analysis.names)):
+            low, high = (x[pair] for x in reading.e0_interval)
+            figures.append([reading.family, "e0", None, weak, strong, reading.e0[pair], low, high])
+    for pair, (strong, weak) in enumerate(itertools.pairwise(analysis.names)):
+        low, high = (x[pair] for x in families.brackets)
+        figures.append(["measured", "e0", None, weak, strong, None, low, high])
+    header = ["family", "figure", "worth", "weak", "strong", "value", "low", "high"]
+    rows: list[dict[str, Any]] = [dict(zip(header, plain(x), strict=True)) for x in figures]
+    return [
+        write_csv(folder / "families.csv", rows),
+        write_csv(folder / "stability.csv", plain(shares)),
     ]
 
 

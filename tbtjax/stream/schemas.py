@@ -4,15 +4,16 @@ import importlib.resources
 import json
 from typing import Any
 
-#: What goes in, and what comes out of each command.
-SCHEMAS = ("game", "threshold", "effort", "verdict", "rule-of-thumb")
+#: What goes in, what comes out of each command, and the analysis.json of `tbtjax analyze`.
+SCHEMAS = ("game", "threshold", "effort", "verdict", "rule-of-thumb", "analysis")
 
 
 def schema(name: str) -> dict[str, Any]:
     """A JSON Schema (draft 2020-12).
 
     Args:
-      name: one of `SCHEMAS`: "game" for the records that go in, else a command's answers.
+      name: one of `SCHEMAS`: "game" for the records that go in, "analysis" for analysis.json, else
+        a command's answers.
 
     Returns:
       The schema.
