@@ -120,12 +120,14 @@ def regular_level(alpha: jax.Array, beta: jax.Array, budget_of, *, most_ranks: i
 
     inverse_rows = inverse.T
     settled = exact & (level < 80)  # beyond, e^{−y} leaves float32
-    settled = jax.lax.fori_loop(
-        1,
-        most_ranks + 1,
-        lambda ranks, settled: over_pairs(holds(ranks), settled, rows(ranks), ranks),
-        settled,
-    )
+    settled = over_pairs(holds(1), settled)
+    if most_ranks > 1:
+        settled = jax.lax.fori_loop(
+            2,
+            most_ranks + 1,
+            lambda ranks, done: over_pairs(holds(ranks), done, rows(ranks), ranks),
+            settled,
+        )
     return FastLevel(y, weak, settled)
 
 
