@@ -16,6 +16,7 @@ from tbtjax.report.page import (
     sweep_page,
     verdict,
 )
+from tbtjax.report.page.charts import analysis_charts
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -135,7 +136,7 @@ def lines_drawn(browser, chart):
 @pytest.fixture(scope="module")
 def packaged_page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
-    assert main(["analyze", "--out", str(folder)]) == 0
+    assert main(["analyze", "--resamples", "0", "--out", str(folder)]) == 0
     page = folder / "report.html"
     assert main(["report", str(folder), "--out", str(page)]) == 0
     return page, json.loads((folder / "analysis.json").read_text())
@@ -198,6 +199,26 @@ def test_all_numbers_are_to_download(browser, packaged_page, tmp_path):
     WebDriverWait(browser, 30).until(lambda _: all(file.exists() for file in files))
     assert json.loads(files[0].read_text()) == document
     assert document["models"][0]["model"] in files[1].read_text()
+
+
+def test_the_interval_of_the_threshold_is_drawn_and_listed(packaged_page):
+    _, document = packaged_page
+
+    def ends(rows):
+        values = [row["delta"] for row in rows]
+        return {"low": [value / 2 for value in values], "high": [*values[:-1], "inf"]}
+
+    intervals = {
+        "delta": ends(document["thresholds"]),
+        "delta_curve": ends(document["threshold_curve"]),
+    }
+    families = {"confidence": 0.9, "levels": [0, 40000.0], "intervals": intervals}
+    with_intervals = document | {"families": families}
+    band, line = analysis_charts(with_intervals)["thresholds"]["spec"]["layer"]
+    assert [row["low"] for row in band["data"]["values"]] == intervals["delta_curve"]["low"]
+    assert band["data"]["values"][-1]["high"] == 40000
+    assert len(line["data"]["values"]) == len(band["data"]["values"])
+    assert "90% interval from" in analysis_page(with_intervals)
 
 
 def a_sweep():

@@ -127,20 +127,28 @@ _CASES = {
 
 def _thresholds(document: dict[str, Any]) -> str:
     header = ["worth (steps)", "Δ* (steps)", "decided by", "case"]
+    families = document.get("families") or {}
+    intervals = families.get("intervals")
+    if intervals:
+        header[2:2] = [f"{families['confidence']:.0%} interval from", "to"]
 
-    def line(row):
+    def line(numbered):
+        number_of, row = numbered
         decided = f"{row['weak']} against {row['rival']}" if row["weak"] else "nobody"
         case = _CASES[row["status"]].format(upper=shown(row["upper"]))
-        return [row["worth"], row["delta"], decided, case]
+        ends = [intervals["delta"][end][number_of] for end in ("low", "high")] if intervals else []
+        return [row["worth"], row["delta"], *ends, decided, case]
 
     chart = figure(
         "thresholds",
         "From how many steps on does no effort pay?",
         "The stabilizing level Δ* against the worth of the largest step up the ranking: steps of "
-        "training that its reward would pay for.",
+        "training that its reward would pay for."
+        + " The band is an interval: what noise in the scores leaves open."
+        * bool(intervals),
     )
     numbers = table(
-        "threshold-table", "Δ* for each worth", header, map(line, document["thresholds"])
+        "threshold-table", "Δ* for each worth", header, map(line, enumerate(document["thresholds"]))
     )
     return f"{chart}\n{numbers}"
 

@@ -202,25 +202,63 @@ def _efforts(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _thresholds(document: dict[str, Any]) -> dict[str, Any]:
+    curve = document["threshold_curve"]
     rows = [
         {key: row[key] for key in ("worth", "delta", "weak", "rival")}
-        for row in document["threshold_curve"]
+        for row in curve
         if is_number(row["delta"])
     ]
     last = max([row["delta"] for row in rows] + [1.0])
+    x = log_axis("worth", "what the largest reward gap is worth (steps)")
+    layers = []
+    families = document.get("families") or {}
+    if families.get("intervals"):
+        # Ends beyond the levels looked at stand at the highest of these.
+        most = families["levels"][-1]
+        ends = families["intervals"]["delta_curve"]
+        low, high = ([most if x == "inf" else x for x in ends[key]] for key in ("low", "high"))
+        band = [
+            {"worth": row["worth"], "low": low, "high": min(high, most)}
+            for row, low, high in zip(curve, low, high, strict=True)
+            if is_number(low) and is_number(high) and low < most
+        ]
+        last = max([last, *(row["high"] for row in band)])
+        words = f"{families['confidence']:.0%} interval"
+        layers.append(
+            {
+                "data": {"values": band},
+                "mark": {"type": "area", "opacity": 0.3},
+                "encoding": {
+                    "x": x,
+                    "y": steps_axis("low", "stabilizing level Δ* (steps)", last),
+                    "y2": {"field": "high"},
+                    "tooltip": [
+                        {"field": "worth", "title": "worth", "format": ",.4~r"},
+                        {"field": "low", "title": f"{words} from", "format": ",.4~r"},
+                        {"field": "high", "title": "to", "format": ",.4~r"},
+                    ],
+                },
+            }
+        )
+    layers.append(
+        {
+            "data": {"values": rows},
+            "mark": {"type": "line", "strokeWidth": 2.5, "point": {"size": 12, "opacity": 0.01}},
+            "encoding": {
+                "x": x,
+                "y": steps_axis("delta", "stabilizing level Δ* (steps)", last),
+                "tooltip": [
+                    {"field": "worth", "title": "worth", "format": ",.4~r"},
+                    {"field": "delta", "title": "Δ*", "format": ",.5~r"},
+                    {"field": "weak", "title": "decided by"},
+                    {"field": "rival", "title": "against"},
+                ],
+            },
+        }
+    )
     return chart(
-        "Stabilizing tune-before-test level against what the largest reward gap is worth",
+        "Stabilizing tune-before-test level, with its interval where known, against what the "
+        "largest reward gap is worth",
         340,
-        data={"values": rows},
-        mark={"type": "line", "strokeWidth": 2.5, "point": {"size": 12, "opacity": 0.01}},
-        encoding={
-            "x": log_axis("worth", "what the largest reward gap is worth (steps)"),
-            "y": steps_axis("delta", "stabilizing level Δ* (steps)", last),
-            "tooltip": [
-                {"field": "worth", "title": "worth", "format": ",.4~r"},
-                {"field": "delta", "title": "Δ*", "format": ",.5~r"},
-                {"field": "weak", "title": "decided by"},
-                {"field": "rival", "title": "against"},
-            ],
-        },
+        layer=layers,
     )
