@@ -37,8 +37,8 @@ from tbtjax._batch import map_games
 from tbtjax._checks import as_level
 from tbtjax._records import Record, align
 from tbtjax._rivals import stronger_rivals
-from tbtjax.costs import LinearCost
-from tbtjax.curves import PowerLaw, Tabulated
+from tbtjax.costs import linear_cost
+from tbtjax.curves import PowerLaw, Tabulated, power_law
 from tbtjax.game import RankingGame, is_valid, models_present
 
 
@@ -259,14 +259,11 @@ def check_assumptions(game: RankingGame, max_effort: Any) -> AssumptionReport:
         )
     max_effort = as_level("max_effort", max_effort, game.dtype, game.batch_shape)
     # Costs and curves are audited apart: one compiled program serves games with other costs.
-    nobody_paid, free = (
-        jnp.zeros(game.num_models, game.dtype),
-        LinearCost(jnp.zeros((), game.dtype)),
-    )
-    at_start = PowerLaw(*jnp.zeros((4, game.num_models), game.dtype))
-    costs = dataclasses.replace(game, curves=at_start, rewards=nobody_paid)
-    curves = dataclasses.replace(game, cost=free, rewards=nobody_paid)
-    return _report(game, max_effort, _of_costs(costs, max_effort), _of_curves(curves, max_effort))
+    nothing = np.zeros(game.num_models, game.dtype)
+    alike, free = power_law(nothing, nothing), linear_cost(nothing)
+    costs = dataclasses.replace(game, curves=alike)
+    curves = dataclasses.replace(game, cost=free, rewards=jnp.asarray(nothing))
+    return _report(max_effort, _of_costs(costs, max_effort), _of_curves(curves, max_effort))
 
 
 @jax.tree_util.register_dataclass
@@ -290,21 +287,21 @@ class _Audited(Record):
 
 
 class _CostAudit(NamedTuple):
-    """Findings `[..., n]`, resolutions `[...]` and where the cost is NaN, `[...]`."""
+    """Findings `[..., n]`, resolutions `[...]` and where costs and rewards are usable, `[...]`."""
 
     findings: CostFindings
     resolution: jax.Array
     common_resolution: jax.Array
-    broken: jax.Array
+    usable: jax.Array
 
 
 class _CurveAudit(NamedTuple):
-    """Findings `[..., n]` and `[..., n, n]`, resolution `[...]`, where scores are NaN `[...]`."""
+    """Findings `[..., n]` and `[..., n, n]`, resolution and where curves are usable, `[...]`."""
 
     findings: CurveFindings
     pairs: PairFindings
     resolution: jax.Array
-    broken: jax.Array
+    usable: jax.Array
 
 
 @jax.jit
@@ -319,7 +316,7 @@ def _of_costs(game: RankingGame, max_effort: jax.Array) -> _CostAudit:
             CostFindings(*(x._replace(fails=x.fails & present) for x in found)),
             exact if cost_is_exact(game.cost) else resolution,
             exact if one_cost else resolution,
-            jnp.any(broken & present, axis=-1),
+            is_valid(game) & ~jnp.any(broken & present, axis=-1),
         )
 
     audited = align(_Audited(game, max_effort[..., None]))
@@ -343,7 +340,7 @@ def _of_curves(game: RankingGame, max_effort: jax.Array) -> _CurveAudit:
             CurveFindings(*(x._replace(fails=x.fails & present) for x in found)),
             PairFindings(*(_square(x, max_effort.shape[0], n) for x in pairs)),
             jnp.zeros_like(resolution) if exact else resolution,
-            jnp.any(broken & present, axis=-1),
+            is_valid(game) & ~jnp.any(broken & present, axis=-1),
         )
 
     audited = align(_Audited(game, max_effort[..., None]))
@@ -364,16 +361,13 @@ def _square(finding: Finding, size: int, n: int) -> Finding:
 
 
 @jax.jit
-def _report(
-    game: RankingGame, max_effort: jax.Array, costs: _CostAudit, curves: _CurveAudit
-) -> AssumptionReport:
-    games = np.broadcast_shapes(game.batch_shape, max_effort.shape)
-    valid = is_valid(game) & (max_effort >= 0) & ~costs.broken & ~curves.broken
-    valid = jnp.broadcast_to(valid, games)
+def _report(max_effort: jax.Array, costs: _CostAudit, curves: _CurveAudit) -> AssumptionReport:
+    valid = costs.usable & curves.usable & (max_effort >= 0)
+    games, n = valid.shape, curves.findings.rising.fails.shape[-1]
 
     def parts(finding: Finding, resolution: jax.Array | float, event: int) -> dict[str, jax.Array]:
         usable = valid[(..., *(None,) * event)]
-        shape = (*games, *(game.num_models,) * event)
+        shape = (*games, *(n,) * event)
         fails = jnp.broadcast_to(finding.fails, shape) & usable
 
         def known(x, filler):
@@ -385,7 +379,7 @@ def _report(
             "amount": known(finding.amount, 0),
             "start": known(finding.start, jnp.nan),
             "end": known(finding.end, jnp.nan),
-            "resolution": jnp.broadcast_to(jnp.asarray(resolution, game.dtype), games),
+            "resolution": jnp.broadcast_to(jnp.asarray(resolution, max_effort.dtype), games),
         }
 
     cost, curve, pair = costs.findings, curves.findings, curves.pairs

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tbtjax._checks import as_array, as_level, check_broadcast
 from tbtjax._records import Record
@@ -193,12 +194,18 @@ def optimal_tbt(game: RankingGame, reward: Any, cost_rate: Any) -> OptimalTbt:
     Source: Chen, Zhang, Hardt (arXiv 2603.08371), section 5; finite rewards are ours.
     """
     check_game(game)
-    return _optimal_tbt(game, *_designer_terms(game, reward, cost_rate))
+    reward, rates = _designer_terms(game, reward, cost_rate)
+    # The program that finds the threshold is the one that whoever asks for it has compiled.
+    first = stabilizing_threshold(game).delta
+    still = is_zero_effort_pne(game, np.zeros((), game.dtype))
+    return _choice(game, first, still, reward, rates)
 
 
 @jax.jit
-def _optimal_tbt(game: RankingGame, reward: jax.Array, rates: jax.Array) -> OptimalTbt:
-    first = stabilizing_threshold(game).delta
+def _choice(
+    game: RankingGame, first: jax.Array, still: jax.Array, reward: jax.Array, rates: jax.Array
+) -> OptimalTbt:
+    """The choice from Δ* and from whether nobody gains by effort at Δ = 0, `[...]` both."""
     reward, rates = _usable_terms(game, reward, rates)
     rate = jnp.sum(rates, axis=-1)
     # Masked before the product, so that a game without an answer leaves no NaN in gradients.
@@ -212,7 +219,7 @@ def _optimal_tbt(game: RankingGame, reward: jax.Array, rates: jax.Array) -> Opti
         return jnp.where(usable, jnp.where(stabilizes, x, 0), jnp.nan)
 
     delta = answer(needed)
-    still = is_zero_effort_pne(game, jnp.zeros((), game.dtype)) | stabilizes
+    still |= stabilizes
     shape = (*jnp.broadcast_shapes(delta.shape, rates.shape[:-1]), game.num_models)
     efforts = jnp.where(still & usable, 0, jnp.nan).astype(game.dtype)
     paid_by_model = jnp.broadcast_to(rates * delta[..., None], shape)

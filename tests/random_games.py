@@ -63,6 +63,22 @@ def random_games(seed, count, num_models, kind, dtype: DTypeLike = np.float64):
     return games
 
 
+def mixed_games(seed, count, num_models, kinds, dtype: DTypeLike = np.float64):
+    """`count` games of each kind in one batch, all with the shapes of `alpha`.
+
+    Limits that are equal for all kinds stay 0-d arrays.
+    """
+    parts = [random_games(seed, count, num_models, kind, dtype) for kind in kinds]
+    games = {}
+    for name, first in parts[0].items():
+        if first.ndim == 0:
+            games[name] = first
+        else:
+            wide = [np.broadcast_to(part[name], part["alpha"].shape) for part in parts]
+            games[name] = np.concatenate(wide)
+    return games
+
+
 def _log_uniform(rng, low, high, shape):
     return np.exp(rng.uniform(np.log(low), np.log(high), shape))
 

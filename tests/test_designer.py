@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import mostly_float64
 from random_games import random_games
 
 from tbtjax import (
@@ -24,6 +25,10 @@ from tbtjax import (
 from tbtjax.designer import designer_utility, optimal_tbt
 
 INF = math.inf
+
+
+#: Games of one shape, for which programs are compiled once.
+COUNT, MODELS = 125, 3
 
 
 def game_of(raw, present=None):
@@ -51,6 +56,7 @@ def kendall_by_pairs(scores):
     return sum(1 if scores[i] >= scores[j] else -1 for i, j in pairs) / len(pairs)
 
 
+@mostly_float64
 def test_utility_by_its_definition(dtype):
     rng = np.random.default_rng(0)
     count, n = 200, 4
@@ -128,20 +134,17 @@ def test_ties_go_by_the_baseline_or_by_capability(x64):
 
 
 def test_unusable_values_are_nan_for_their_game_alone(x64):
-    raw = random_games(2, 6, 3, "equal_limits")
+    raw = random_games(2, COUNT, MODELS, "equal_limits")
     raw["alpha"][1, 1] = np.nan
-    delta = np.array([1, 1, -1, 1, 1, 1.0])
-    efforts = np.zeros((6, 3))
-    efforts[3, 0] = -1
-    reward = np.array([5, 5, 5, 5, -5, 5.0])
-    rate = np.array([1, 1, 1, 1, 1, -1.0])[:, None]
+    delta, efforts, reward = np.ones(COUNT), np.zeros((COUNT, MODELS)), np.full(COUNT, 5.0)
+    rate = np.ones((COUNT, 1))
+    delta[2], efforts[3, 0], reward[4], rate[5] = -1, -1, -5, -1
     utility = designer_utility(game_of(raw), delta, efforts, reward, rate)
-    np.testing.assert_array_equal(np.isnan(utility), [False, True, True, True, True, True])
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(utility)), [1, 2, 3, 4, 5])
     best = optimal_tbt(game_of(raw), reward, rate)
-    bad = [False, True, False, False, True, True]
     for values in (best.delta, best.utility, best.paid):
-        np.testing.assert_array_equal(np.isnan(values), bad)
-    assert not np.any(best.stabilizes[np.array(bad)])
+        np.testing.assert_array_equal(np.flatnonzero(np.isnan(values)), [1, 4, 5])
+    assert not np.any(best.stabilizes[np.array([1, 4, 5])])
 
 
 def test_a_free_endless_level_costs_nothing(x64):
@@ -165,7 +168,7 @@ KINDS = (
 
 def test_choice_equals_an_exhaustive_search(x64):
     """10³ games: the best of 3,000 levels, judged by the verdict and the order of the scores."""
-    count, n = 125, 3
+    count, n = COUNT, MODELS
     levels = np.concatenate([[0], np.expm1(np.linspace(1e-3, 25, 2999))])[:, None]
     rng = np.random.default_rng(3)
     outcomes = {"today": 0, "chosen": 0, "too dear": 0, "nowhere": 0}
@@ -272,7 +275,9 @@ def test_the_pair_is_an_equilibrium_of_both_stages(x64):
 
 
 def test_per_model_rates_and_absent_models(x64):
-    game = ranking_game(power_law([1.0, 0.5, 0.0], 1.0), [10.0, 5.0, 0.0], linear_cost(1.0))
+    alpha, rewards = np.array([1.0, 0.5, 0.0]), [10.0, 5.0, 0.0]
+    others = {"beta": np.ones(3), "lower": 0.0, "upper": 1.0, "cost_rate": 1.0}
+    game = game_of({"alpha": alpha, "rewards": rewards, **others})
     rates = np.array([1.0, 2.0, 4.0])
     whole = optimal_tbt(game, 1e3, rates)
     np.testing.assert_allclose(whole.paid_by_model, rates * float(whole.delta))
@@ -293,7 +298,7 @@ def test_derivatives_go_through_the_threshold(x64):
         game = ranking_game(power_law(alpha, beta), [10.0, 0.0], linear_cost(1.0))
         return optimal_tbt(game, reward, rate).utility
 
-    by_alpha = jax.jacrev(utility)(alpha, 0.5)
+    by_alpha = jax.jit(jax.jacrev(utility))(alpha, 0.5)
     assert np.all(np.isfinite(by_alpha))
     step = 1e-6
     for model in range(2):
@@ -303,28 +308,26 @@ def test_derivatives_go_through_the_threshold(x64):
         np.testing.assert_allclose(own, slope, rtol=1e-6, atol=1e-9)
     assert abs(float(by_alpha[0, 0, 0])) > 0.1
     np.testing.assert_array_equal(by_alpha[1:], 0)
-    by_rate = jax.jacfwd(utility, argnums=1)(alpha, 0.5)
+    by_rate = jax.jit(jax.jacfwd(utility, argnums=1))(alpha, 0.5)
     game = ranking_game(power_law(alpha, beta), [10.0, 0.0], linear_cost(1.0))
     first = float(stabilizing_threshold(game).delta[0])
     np.testing.assert_allclose(by_rate, [-2 * first, 0, 0], rtol=1e-12)
 
 
 def test_jit_vmap_and_a_loop_agree(x64):
-    raw = random_games(5, 8, 3, "fast_weak")
-    game, reward = game_of(raw), jnp.linspace(1.0, 1e4, 8)
+    game = game_of(random_games(5, COUNT, MODELS, "fast_weak"))
+    reward = np.resize(np.linspace(1.0, 1e4, 8), COUNT)
     whole = optimal_tbt(game, reward, 0.1)
-    compiled = jax.jit(optimal_tbt)(game, reward, 0.1)
-    mapped = jax.vmap(lambda g, b: optimal_tbt(g, b, 0.1))(
-        jax.tree.map(lambda x: jnp.broadcast_to(x, (8, 3)), game), reward
-    )
+    mapped = jax.jit(jax.vmap(lambda game, reward: optimal_tbt(game, reward, 0.1)))(game, reward)
     loop = [optimal_tbt(game[i], reward[i], 0.1) for i in range(8)]
-    loop = jax.tree.map(lambda *x: jnp.stack(x), *loop)
-    for other in (compiled, mapped, loop):
-        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(other), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-12)
-    many = optimal_tbt(game, reward[:, None], 0.1)
-    assert many.delta.shape == (8, 8) and many.efforts.shape == (8, 8, 3)
-    np.testing.assert_allclose(jnp.diagonal(many.utility), whole.utility)
+    loop = jax.tree.map(lambda *x: np.stack(x), *loop)
+    for name in ("delta", "utility", "stabilizes", "efforts", "paid_by_model", "paid"):
+        expected = getattr(whole, name)
+        np.testing.assert_allclose(getattr(mapped, name), expected, rtol=1e-12)
+        np.testing.assert_allclose(getattr(loop, name), expected[:8], rtol=1e-12)
+    many = optimal_tbt(game, reward[:8, None], 0.1)
+    assert many.delta.shape == (8, COUNT) and many.efforts.shape == (8, COUNT, MODELS)
+    np.testing.assert_allclose(jnp.diagonal(many.utility), whole.utility[:8])
 
 
 def test_arguments(x64):

@@ -1,6 +1,7 @@
 """Best responses, gains and utilities, against brute force, exact numbers and the verdict."""
 
 import dataclasses
+import functools
 
 import by_definition
 import jax
@@ -8,7 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from random_games import DIFFERENT_LIMIT_KINDS, EQUAL_LIMIT_KINDS, KINDS, random_games
+from marks import mostly_float32, mostly_float64
+from random_games import (
+    DIFFERENT_LIMIT_KINDS,
+    EQUAL_LIMIT_KINDS,
+    KINDS,
+    mixed_games,
+    random_games,
+)
 
 import tbtjax
 from tbtjax import _rivals
@@ -36,19 +44,6 @@ def close(found, expected, dtype):
     """Equal but for the order in which the compiler adds."""
     rounding = 200 * np.finfo(dtype).eps
     np.testing.assert_allclose(found, expected, rtol=rounding, atol=1e-30)
-
-
-def mixed_games(seed, count, num_models, kinds, dtype=np.float64):
-    """`count` games of each kind in one batch."""
-    parts = [random_games(seed, count, num_models, kind, dtype) for kind in kinds]
-    games = {}
-    for name, first in parts[0].items():
-        if first.ndim == 0:
-            games[name] = first
-        else:
-            wide = [np.broadcast_to(part[name], part["alpha"].shape) for part in parts]
-            games[name] = np.concatenate(wide)
-    return games
 
 
 def random_profiles(seed, games):
@@ -156,7 +151,7 @@ def exact_best_response(game, delta, efforts, order):
 @pytest.mark.parametrize("kind", KINDS)
 def test_exact_best_responses(x64, kind):
     count, n = 6, 4
-    games = random_games(5, count, n, kind)
+    games = mixed_games(5, count, n, (kind,))
     rng = np.random.default_rng(6)
     span = (games["rewards"][:, :1] - games["rewards"][:, -1:]) / games["cost_rate"]
     efforts = span * rng.uniform(0, 1, (count, n)) * (rng.random((count, n)) < 0.6)
@@ -185,7 +180,7 @@ def test_exact_best_responses(x64, kind):
 
 def test_gain_at_zero_effort_is_the_oracle_margin(x64):
     for kind in KINDS:
-        games = random_games(8, 12, 4, kind)
+        games = mixed_games(8, 12, 4, (kind,))
         delta = np.linspace(0, 20, 12)
         gain = deviation_gain(make_game(games), delta, 0.0)
         for i in range(12):
@@ -196,8 +191,7 @@ def test_gain_at_zero_effort_is_the_oracle_margin(x64):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_agrees_with_the_verdict(dtype, kind):
-    games = random_games(9, 400, 4, kind, dtype)
-    game = make_game(games)
+    game = make_game(games := mixed_games(9, 400, 4, (kind,), dtype))
     delta = jnp.expm1(jnp.linspace(0, 9, 400, dtype=dtype))
     verdict = np.asarray(tbtjax.is_zero_effort_pne(game, delta))
     gain = np.max(np.asarray(deviation_gain(game, delta, 0.0)), axis=-1)
@@ -205,33 +199,41 @@ def test_agrees_with_the_verdict(dtype, kind):
     clear = (gain == 0) | (gain > 1e3 * np.finfo(dtype).eps * scale)
     assert np.mean(clear) > 0.9
     assert np.array_equal(gain[clear] == 0, verdict[clear])
-    pne = np.asarray(is_epsilon_pne(game, delta, 0.0))
+    pne = np.asarray(is_epsilon_pne(game, delta, 0.0, np.zeros_like(gain)))
     assert np.array_equal(pne, gain <= 0)
-    assert np.all(is_epsilon_pne(game, delta, 0.0, jnp.asarray(gain)))
+    assert np.all(is_epsilon_pne(game, delta, 0.0, gain))
+
+
+@jax.jit
+def compare_at_least_efforts(game, delta, efforts):
+    """Which rivals a model can reach by effort, and their scores beside its own at the least effort
+    for that, an ulp more and less, and a thousandth more, `[4, rivals, games, n]`."""
+    game, level, efforts = aligned_profile(game, delta, efforts)
+    at = standing(game, level, "baseline")
+    total = at.total(efforts)
+    effort = effort_to_outrank(game, at.rivals, at.level, total, at.tie_suffices)
+    real = at.rivals.real & jnp.isfinite(effort) & (effort > 0)
+    effort = jnp.where(real, effort, 1)
+    more, less = jnp.nextafter(effort, jnp.inf), jnp.nextafter(effort, -jnp.inf)
+    played = jnp.stack([effort, more, less, effort * 1.001])
+    return real, _rivals.compare_scores(game, at.rivals, at.total(played), total)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_least_effort_that_reaches_a_rival_ties(dtype, kind):
     """However it was rounded, and one ulp beside it; the largest error seen is 2.3 ulps of 8."""
     count, n = 2000, 4
-    games = random_games(10, count, n, kind, dtype)
+    games = mixed_games(10, count, n, (kind,), dtype)
     rng = np.random.default_rng(10)
     delta = np.exp(rng.uniform(-5, 12, count)).astype(dtype) * (rng.random(count) < 0.7)
     efforts = np.exp(rng.uniform(-5, 12, (count, n))) * (rng.random((count, n)) < 0.7)
-    game, level, efforts = aligned_profile(make_game(games), delta, efforts.astype(dtype))
-    at = standing(game, level, "baseline")
-    total = at.total(efforts)
-    effort = effort_to_outrank(game, at.rivals, at.level, total, at.tie_suffices)
-    real = at.rivals.real & jnp.isfinite(effort) & (effort > 0)
-    effort = jnp.where(real, effort, 1)
-    for played in (effort, jnp.nextafter(effort, jnp.inf), jnp.nextafter(effort, -jnp.inf)):
-        compared = _rivals.compare_scores(game, at.rivals, at.total(played), total)
-        assert not np.any(real & (compared.above | compared.below))
-    error = np.abs(compared.lead / compared.resolution)[np.asarray(real)] * _rivals.TIE_ULPS
+    real, compared = compare_at_least_efforts(make_game(games), delta, efforts.astype(dtype))
+    real = np.asarray(real)
+    assert not np.any(real & np.asarray(compared.above | compared.below)[:3])
+    error = np.abs(compared.lead / compared.resolution)[2][real] * _rivals.TIE_ULPS
     assert 0.3 < np.max(error) < 4
     # A thousandth more is seen, unless it is less than the digits that the effort has.
-    more = _rivals.compare_scores(game, at.rivals, at.total(effort * 1.001), total)
-    seen = np.asarray(more.below)[np.asarray(real)]
+    seen = np.asarray(compared.below)[3][real]
     assert np.mean(seen) > (0.9 if dtype == np.float64 else 0.4)
 
 
@@ -429,6 +431,7 @@ def test_float32_agrees_with_float64(kind):
         assert np.max(error / scale[clear]) < 2e-5
 
 
+@mostly_float64
 def test_absent_models_change_nothing(dtype):
     games = random_games(16, 200, 5, "different_limits", dtype)
     rng = np.random.default_rng(16)
@@ -456,21 +459,20 @@ def test_absent_models_change_nothing(dtype):
             found,
         )
 
-    def total(game):
+    @jax.jit
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def slopes(curves, cost):
+        game = dataclasses.replace(larger, curves=curves, cost=cost)
         response = best_response(game, delta, spoiled_efforts)
         return jnp.sum(response.utility) + jnp.sum(response.effort)
 
-    gradient = jax.grad(
-        lambda *parts: total(
-            tbtjax.RankingGame(parts[0], larger.rewards, parts[1], larger.present)
-        ),
-        (0, 1),
-    )(larger.curves, larger.cost)
+    gradient = slopes(larger.curves, larger.cost)
     for leaf in jax.tree.leaves(gradient):
         assert np.all(np.isfinite(leaf))
         assert np.all(np.asarray(leaf)[:, ~present] == 0)
 
 
+@mostly_float64
 def test_one_bad_game_spoils_no_other(dtype):
     games = random_games(17, 8, 3, "equal_limits", dtype)
     efforts = np.full((8, 3), 0.5, dtype)
@@ -494,6 +496,7 @@ def test_one_bad_game_spoils_no_other(dtype):
     ] * 6 + [True]
 
 
+@mostly_float32
 def test_endless_efforts(dtype):
     """A rival that never stops is passed by nobody it outruns, and has paid without end."""
     game = tbtjax.ranking_game(
@@ -510,83 +513,94 @@ def test_endless_efforts(dtype):
     assert not is_epsilon_pne(game, 0.0, efforts, 1e30)
 
 
+@mostly_float32
 def test_out_of_reach_leaves_no_nan_in_gradients(dtype):
     """The strong model is above all that the weak one can score."""
     games = {"alpha": np.array([2.0, 0.0, -1.0], dtype), "beta": np.array([1.0, 0.8, 0.7], dtype)}
     games |= {"lower": np.array([0.2, 0.1, 0.1], dtype), "upper": np.array([0.9, 0.6, 0.7], dtype)}
     games |= {"rewards": np.array([5.0, 2.0, 0.0], dtype), "cost_rate": np.array([0.01], dtype)}
 
-    def total(game, delta, efforts):
+    @jax.jit
+    @functools.partial(jax.grad, argnums=(0, 1, 2))
+    def slopes(game, delta, efforts):
         response = best_response(game, delta, efforts)
         gain = deviation_gain(game, delta, efforts)
         return jnp.sum(response.utility + response.effort + gain)
 
     for efforts in ([0.0, 0.0, 0.0], [3.0, 1.0, 0.0], [0.0, 9.0, 1e6]):
-        gradient = jax.grad(total, argnums=(0, 1, 2))(
-            make_game(games), jnp.asarray(5.0, dtype), jnp.array(efforts, dtype)
-        )
+        gradient = slopes(make_game(games), jnp.asarray(5.0, dtype), jnp.array(efforts, dtype))
         assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(gradient))
+
+
+@jax.jit
+def weighted_response(arguments, limits, weights):
+    alpha, beta, rewards, cost_rate, delta, efforts = arguments
+    game = {"alpha": alpha, "beta": beta, "rewards": rewards, "cost_rate": cost_rate}
+    response = best_response(make_game({**game, **limits}), delta, efforts)
+    weighted = weights[0] * response.utility + weights[1] * response.effort
+    return response, jnp.sum(weighted, axis=-1)
+
+
+@jax.jit
+def weighted_slopes(*values):
+    return jax.grad(lambda *values: jnp.sum(weighted_response(*values)[1]))(*values)
 
 
 @pytest.mark.parametrize("kind", ["equal_limits", "different_limits", "fast_weak", "unequal_costs"])
 def test_derivatives(x64, kind):
-    games = random_games(18, 60, 4, kind)
+    games = mixed_games(18, 60, 4, (kind,))
     rng = np.random.default_rng(18)
     efforts = rng.uniform(0, 3, (60, 4)) * (rng.random((60, 4)) < 0.6)
     delta = rng.uniform(0, 5, 60)
-    names = ("alpha", "beta", "rewards", "cost_rate")
-    arguments = [jnp.asarray(games[name]) for name in names] + [
-        jnp.asarray(delta),
-        jnp.asarray(efforts),
-    ]
-    weights = rng.normal(size=(2, 60, 4))
+    arguments = [games[name] for name in ("alpha", "beta", "rewards", "cost_rate")]
+    arguments += [delta, efforts]
+    fixed = {name: games[name] for name in ("lower", "upper")}, rng.normal(size=(2, 60, 4))
 
-    def each(*values):
-        game = make_game({**games, **dict(zip(names, values[:4], strict=True))})
-        response = best_response(game, values[4], values[5])
-        return response, jnp.sum(
-            weights[0] * response.utility + weights[1] * response.effort, axis=-1
-        )
-
-    gradients = jax.grad(lambda *v: jnp.sum(each(*v)[1]), argnums=range(6))(*arguments)
-    before = each(*arguments)[0].rank
+    gradients = weighted_slopes(arguments, *fixed)
+    response, values = weighted_response(arguments, *fixed)
     for i, gradient in enumerate(gradients):
         direction = rng.normal(size=arguments[i].shape) * np.abs(arguments[i])
         if i == 5:
             direction = direction * (efforts > 0)
         step = 1e-6
         up, down = (
-            each(*[x + sign * step * direction if i == k else x for k, x in enumerate(arguments)])
+            weighted_response(
+                [x + sign * step * direction if i == k else x for k, x in enumerate(arguments)],
+                *fixed,
+            )
             for sign in (1, -1)
         )
         slope = (up[1] - down[1]) / (2 * step)
         expected = np.asarray(gradient * direction).reshape(60, -1).sum(-1)
-        same = np.all((up[0].rank == before) & (down[0].rank == before), axis=-1)
+        ranks = np.stack([x.rank for x in (response, up[0], down[0])])
+        same = np.all(ranks == ranks[0], axis=(0, -1))
         same &= np.all(((up[0].effort > 0) == (down[0].effort > 0)), axis=-1)
-        size = 1e-6 * (1 + np.max(np.abs(each(*arguments)[1]))) + 1e-5 * np.abs(expected)
+        size = 1e-6 * (1 + np.max(np.abs(values))) + 1e-5 * np.abs(expected)
         assert np.mean(same) > 0.7
         assert np.all((np.abs(slope - expected) <= size)[same])
 
 
+@mostly_float32
 def test_jit_vmap_and_a_loop_agree(dtype):
     games = random_games(19, 20, 4, "different_limits", dtype)
     game = make_game(games)
     rng = np.random.default_rng(19)
     efforts = (rng.uniform(0, 9, (20, 4)) * (rng.random((20, 4)) < 0.5)).astype(dtype)
     delta = rng.uniform(0, 9, 20).astype(dtype)
-    for function in (best_response, developer_utility, deviation_gain):
-        batch = jax.jit(function)(game, delta, efforts)
-        mapped = jax.vmap(function)(game, delta, efforts)
-        single = [function(game[i], delta[i], efforts[i]) for i in range(20)]
-        loop = jax.tree.map(lambda *x: np.stack(x), *single)
-        for other in (mapped, loop):
-            jax.tree.map(
-                lambda a, b: np.testing.assert_allclose(
-                    a, b, rtol=200 * np.finfo(dtype).eps, atol=1e-30
-                ),
-                batch,
-                other,
-            )
+
+    def run(*profile):
+        functions = (best_response, developer_utility, deviation_gain)
+        return [function(*profile) for function in functions]
+
+    batch = run(game, delta, efforts)
+    mapped = jax.jit(jax.vmap(run))(game, delta, efforts)
+    one_by_one = jax.jit(run)
+    single = [one_by_one(game[i], delta[i], efforts[i]) for i in range(20)]
+    loop = jax.tree.map(lambda *x: np.stack(x), *single)
+    rounding = 200 * np.finfo(dtype).eps
+    for other in (mapped, loop):
+        for a, b in zip(jax.tree.leaves(batch), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(a, b, rtol=rounding, atol=1e-30)
 
 
 def test_shapes_broadcast():
