@@ -251,19 +251,12 @@ def is_epsilon_pne(
     """
     level, efforts = checked_profile(game, delta, efforts)
     epsilon = as_array("epsilon", epsilon, game.dtype)
-    return _is_epsilon_pne(game, level, efforts, epsilon, ties)
+    return _none_exceeds(_deviation_gain(game, level, efforts, ties), epsilon)
 
 
-@functools.partial(jax.jit, static_argnums=4)
-def _is_epsilon_pne(game: RankingGame, delta, efforts, epsilon: jax.Array, ties: Ties):
-    gain = _deviation_gain(game, delta, efforts, ties)
+@jax.jit
+def _none_exceeds(gain: jax.Array, epsilon: jax.Array) -> jax.Array:
     return jnp.max(gain, axis=-1, initial=-jnp.inf) <= epsilon
-
-
-@functools.partial(jax.jit, static_argnums=3)
-def _deviation_gain(game: RankingGame, delta, efforts, ties: Ties) -> jax.Array:
-    best = _best_response(game, delta, efforts, ties).utility
-    return best - _utility(game, delta, efforts, ties)
 
 
 @jax.tree_util.register_dataclass
@@ -276,18 +269,25 @@ class _Profiles(Record):
     efforts: jax.Array
 
 
+class _Move(NamedTuple):
+    """What each model does best, `[..., n]` each.
+
+    Attributes:
+      rank: the rank that it buys.
+      rival: the rival that it passes, −1 for nobody.
+      tie_suffices: whether a tie suffices for it.
+    """
+
+    rank: jax.Array
+    rival: jax.Array
+    tie_suffices: jax.Array
+
+
 @functools.partial(jax.jit, static_argnums=3)
 def _utility(game: RankingGame, delta: jax.Array, efforts: jax.Array, ties: Ties) -> jax.Array:
     profiles = _Profiles(*aligned_profile(game, delta, efforts))
-
-    def rank_of(profiles: _Profiles) -> jax.Array:
-        at, efforts, _ = _profile(profiles, ties)
-        compared = compare_scores(at.game, at.rivals, at.total(efforts))
-        return _whole(profiles, ranks(at.game, at.rivals, compared, at.order))
-
-    rank = _by_chunks(rank_of, profiles)
-    at, efforts, valid = _profile(profiles, "capability")
-    return _finished(at, at.utility(rank, efforts), valid, jnp.nan)
+    rank = _by_chunks(lambda chunk: _ranks(*_profile(chunk, ties)[:2]), profiles)
+    return _utility_of(profiles, rank)
 
 
 @functools.partial(jax.jit, static_argnums=3)
@@ -295,16 +295,35 @@ def _best_response(
     game: RankingGame, delta: jax.Array, efforts: jax.Array, ties: Ties
 ) -> BestResponse:
     profiles = _Profiles(*aligned_profile(game, delta, efforts))
+    move = _by_chunks(lambda chunk: _best_moves(*_profile(chunk, ties)[:2]), profiles)
+    return _response_of(profiles, move)
 
-    def choose(profiles: _Profiles) -> tuple[jax.Array, ...]:
-        chosen = _best_moves(*_profile(profiles, ties)[:2])
-        return tuple(_whole(profiles, x) for x in chosen)
 
-    # Which move is best has no derivative: what it brings and takes is worked out once more.
-    rank, rival, tie_suffices = _by_chunks(choose, profiles)
+@functools.partial(jax.jit, static_argnums=3)
+def _deviation_gain(
+    game: RankingGame, delta: jax.Array, efforts: jax.Array, ties: Ties
+) -> jax.Array:
+    profiles = _Profiles(*aligned_profile(game, delta, efforts))
+
+    def now_and_best(chunk: _Profiles) -> tuple[jax.Array, _Move]:
+        at, efforts, _ = _profile(chunk, ties)
+        return _ranks(at, efforts), _best_moves(at, efforts)
+
+    rank, move = _by_chunks(now_and_best, profiles)
+    return _response_of(profiles, move).utility - _utility_of(profiles, rank)
+
+
+def _utility_of(profiles: _Profiles, rank: jax.Array) -> jax.Array:
+    """Utilities at the efforts, `[..., n]`, from the ranks that they bring."""
     at, efforts, valid = _profile(profiles, "capability")
-    moves = rival >= 0
-    index = jnp.maximum(rival, 0)
+    return _finished(at, at.utility(rank, efforts), valid, jnp.nan)
+
+
+def _response_of(profiles: _Profiles, move: _Move) -> BestResponse:
+    """The best responses: which move is best has no derivative, what it brings and takes has."""
+    at, efforts, valid = _profile(profiles, "capability")
+    moves = move.rival >= 0
+    index = jnp.maximum(move.rival, 0)
 
     def of(x):
         shape = jnp.broadcast_shapes(x.shape, index.shape)
@@ -314,35 +333,37 @@ def _best_response(
 
     best_rival = Rivals(of, moves[None], index[None])
     effort = effort_to_outrank(
-        at.game, best_rival, at.level, at.total(efforts), tie_suffices[None]
+        at.game, best_rival, at.level, at.total(efforts), move.tie_suffices[None]
     )[0]
     effort = jnp.where(moves, effort, 0)
     present = models_present(at.game)
     return BestResponse(
-        _finished(at, at.utility(rank, effort), valid, jnp.nan),
+        _finished(at, at.utility(move.rank, effort), valid, jnp.nan),
         _finished(at, jnp.where(present, effort, 0), valid, jnp.nan),
-        _finished(at, jnp.where(present, rank, -1), valid, -1),
+        _finished(at, jnp.where(present, move.rank, -1), valid, -1),
     )
 
 
 def _by_chunks(solve: Any, profiles: _Profiles) -> Any:
-    """`solve` on chunks of games that fit the cache; without derivatives."""
+    """`solve` on chunks of games that fit the cache, `[..., n]` each; without derivatives."""
     n = profiles.game.num_models
-    return map_games(solve, jax.lax.stop_gradient(profiles), entries_per_game=max(n * n, 1))
+
+    def solve_all(chunk: _Profiles) -> Any:
+        size = max(x.shape[0] for x in jax.tree.leaves(chunk))
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (size, n)), solve(chunk))
+
+    tree = jax.lax.stop_gradient(profiles)
+    return map_games(solve_all, tree, entries_per_game=max(n * n, 1))
 
 
-def _whole(profiles: _Profiles, values: jax.Array) -> jax.Array:
-    """`values` as `[games, n]`, all games of the chunk."""
-    size = max(x.shape[0] for x in jax.tree.leaves(profiles))
-    return jnp.broadcast_to(values, (size, profiles.game.num_models))
+def _ranks(at: Standing, efforts: jax.Array) -> jax.Array:
+    """Each model's rank at the efforts, `[games, n]`."""
+    compared = compare_scores(at.game, at.rivals, at.total(efforts))
+    return ranks(at.game, at.rivals, compared, at.order)
 
 
-def _best_moves(at: Standing, efforts: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Each model's best move, `[games, n]` each.
-
-    Returns:
-      The rank that it buys; the rival that it passes, −1 for nobody; whether a tie suffices for it.
-    """
+def _best_moves(at: Standing, efforts: jax.Array) -> _Move:
+    """Each model's best move, `[games, n]`."""
     game, total = at.game, at.total(efforts)
     moves = effort_to_outrank(game, at.rivals, at.level, total, at.tie_suffices)
     moves = jax.lax.optimization_barrier(moves)  # or each of its uses works them out again
@@ -362,7 +383,7 @@ def _best_moves(at: Standing, efforts: jax.Array) -> tuple[jax.Array, jax.Array,
     rival = jnp.max(jnp.where(is_best, at.rivals.index, -1), axis=0, initial=-1)
     # Rivals that take the same effort are outranked together.
     rank = jnp.where(some, jnp.sum(at.rivals.real & (moves > best), axis=0), idle_rank)
-    return rank, rival, jnp.any(is_best & at.tie_suffices, axis=0)
+    return _Move(rank, rival, jnp.any(is_best & at.tie_suffices, axis=0))
 
 
 #: So many rows are put in order by comparing neighbours; more of them are sorted.
