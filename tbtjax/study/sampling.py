@@ -18,7 +18,7 @@ from tbtjax.curves import power_law
 from tbtjax.game import RankingGame, ranking_game
 from tbtjax.rewards import geometric_rewards
 from tbtjax.study.distributions import Constant, Integers, pick
-from tbtjax.study.prior import Population, Prior
+from tbtjax.study.prior import Costs, Population, Prior, Rewards
 
 #: Each parameter's own key; a new one takes a new number, so that earlier draws stay.
 _KEYS = {
@@ -89,15 +89,33 @@ def sample_games(
     dtype = jnp.zeros((), dtype or float).dtype
     size = math.prod(shape)
     firsts = range(start, start + size, _BLOCK)
-    blocks = [draw_block(key, prior, first, _BLOCK, dtype) for first in firsts]
+    drawn = _as_drawn(prior)
+    blocks = [draw_block(key, drawn, first, _BLOCK, dtype) for first in firsts]
     if not blocks:
-        blocks = [jax.tree.map(lambda x: x[:0], draw_block(key, prior, start, _BLOCK, dtype))]
+        blocks = [jax.tree.map(lambda x: x[:0], draw_block(key, drawn, start, _BLOCK, dtype))]
 
     def join(*parts):
         games = jnp.concatenate(parts)[:size]
         return games.reshape(*shape, *games.shape[1:])
 
     return assemble(prior, jax.tree.map(join, *blocks), constants(prior, dtype), dtype)
+
+
+def _as_drawn(prior: Prior) -> Prior:
+    """The prior as its draws see it: with rewards and costs that are constant, the same ones.
+
+    Priors that differ in them alone share a compiled program.
+    """
+
+    def is_constant(part: Rewards | Costs) -> bool:
+        return all(isinstance(getattr(part, name), Constant) for name in part.scalars)
+
+    changes: dict[str, Any] = {}
+    if is_constant(prior.rewards):
+        changes["rewards"] = Rewards(scheme="winner-take-all")
+    if is_constant(prior.cost):
+        changes["cost"] = Costs(rate=Constant(value=1.0))
+    return prior.model_copy(update=changes)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 3, 4))
