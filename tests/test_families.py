@@ -14,7 +14,7 @@ import tbtjax
 from tbtjax.measure import FitFlag, probability_of_stability, read_trajectories
 from tbtjax.report import figures, tables
 from tbtjax.report.analysis import RewardScheme, Settings, analyze, shape_in_words
-from tbtjax.report.families import Doubt, Ends, _differ
+from tbtjax.report.families import Doubt, Ends, differ
 from tbtjax.report.stable_worths import Sweep, first_levels, least_efforts, sharpened
 from tbtjax.stream.schemas import schema
 
@@ -154,19 +154,23 @@ def test_least_efforts_are_those_of_the_analysis(found, x64):
 
 
 def test_who_assumes_less_decides():
-    def ends(low, high):
-        return Ends(np.array([low]), np.array([high]))
+    def estimate(value, low, high):
+        return np.array([value]), Ends(np.array([low]), np.array([high]))
 
-    exact = (np.array([100.0]), ends(99.0, 101.0))
-    vague = (np.array([150.0]), ends(90.0, 250.0))
-    other = (np.array([150.0]), ends(140.0, 160.0))
-    unknown = (np.array([150.0]), ends(np.nan, np.nan))
-    assert not _differ([exact, vague])[0]
-    assert _differ([exact, other])[0]
-    assert not _differ([exact, unknown])[0]
-    assert _differ([(np.array([1000.0]), ends(1.0, 2.0)), unknown])[0]
-    never = (np.array([np.inf]), ends(np.inf, np.inf))
-    assert _differ([exact, never])[0] and not _differ([never, never])[0]
+    def differs(fixed, other, family="free"):
+        return bool(differ({"fixed": fixed, family: other})[0])
+
+    exact = estimate(100.0, 99.0, 101.0)
+    assert not differs(exact, estimate(150.0, 90.0, 250.0))
+    assert differs(exact, estimate(150.0, 120.0, 160.0))
+    # Joined points have an error of their own.
+    assert not differs(exact, estimate(150.0, 120.0, 160.0), "interpolated")
+    assert differs(exact, estimate(200.0, 160.0, 250.0), "interpolated")
+    unknown = estimate(150.0, np.nan, np.nan)
+    assert not differs(exact, unknown)
+    assert differs(estimate(1000.0, 999.0, 1001.0), unknown)
+    never = estimate(np.inf, np.inf, np.inf)
+    assert differs(exact, never) and not differs(never, never)
 
 
 @pytest.mark.parametrize(

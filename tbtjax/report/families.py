@@ -44,9 +44,12 @@ FAMILIES: dict[FamilyName, str] = {
 }
 #: The grid of levels, equally spaced in log(1 + Δ), and how far beyond the last measured step.
 _LEVELS, _BEYOND = 57, 10.0
-#: Families differ where an estimate lies outside the other's interval, widened by this factor, or
-#: without an interval where one is more than so many times the other; a step is no difference.
-_WIDER, _TIMES = 1.25, 2.0
+#: Families differ where an estimate lies outside the interval of another, widened by a factor: none
+#: for free limits, half as much again for joined points, which bend where curves are straight
+#: between checkpoints. Without an interval: where one is more than `_TIMES` the other. A step is no
+#: difference.
+_WIDER: dict[FamilyName, float] = {"free": 1.0, "interpolated": 1.5}
+_TIMES = 2.0
 #: Two limits more lower χ² by less than this with probability 0.999 where they are not needed.
 _BETTER = 13.8
 
@@ -211,7 +214,7 @@ def read_in_families(
     last = float(np.nanmax(data.steps))
     grid = np.expm1(np.linspace(0, np.log1p(_BEYOND * last), _LEVELS))
     levels = np.unique(np.concatenate([grid, board.levels]))
-    stacked: dict[FamilyName, Any] = {name: _stacked(found) for name, found in drawn.items()}
+    stacked: dict[FamilyName, Any] = {name: stacked_curves(found) for name, found in drawn.items()}
     stacked["interpolated"] = _interpolated(data, doubt)
     readings, intervals = [], None
     for place, name in enumerate(FAMILIES):
@@ -232,8 +235,8 @@ def read_in_families(
         used=used,
         levels=levels,
         brackets=_as_numpy(overtake_brackets(data.steps, data.scores)),
-        delta_differs=_differ([(x.delta, x.delta_interval) for x in readings]),
-        e0_differs=_differ([(x.e0, x.e0_interval) for x in readings]),
+        delta_differs=differ({x.family: (x.delta, x.delta_interval) for x in readings}),
+        e0_differs=differ({x.family: (x.e0, x.e0_interval) for x in readings}),
         starts_convex=_starts_convex(drawn["fixed"].fit, drawn["free"].fit),
         intervals=intervals,
         doubt=doubt,
@@ -246,7 +249,7 @@ def _starts_convex(fixed: PowerLawFit, free: PowerLawFit) -> np.ndarray:
     return better & flags
 
 
-def _stacked(drawn: PowerLawBootstrap) -> PowerLaw:
+def stacked_curves(drawn: PowerLawBootstrap) -> PowerLaw:
     """`[1 + resamples, n]` curves: those of the measurements come first."""
     first, others = drawn.fit.curves, drawn.curves
 
@@ -325,15 +328,22 @@ def _as_numpy(ends: Any) -> Ends:
     return Ends(*(np.asarray(x) for x in ends))
 
 
-def _differ(estimates: list[tuple[np.ndarray, Ends]]) -> np.ndarray:
+def differ(estimates: dict[FamilyName, tuple[np.ndarray, Ends]]) -> np.ndarray:
     """Whether a family's estimate is outside the interval of one that assumes less.
 
     Not the other way round: what assumes less scatters more.
+
+    Args:
+      estimates: value and interval by each family, all of one shape, in the order of `FAMILIES`.
+
+    Returns:
+      bool, of that shape.
     """
-    differ = np.zeros(estimates[0][0].shape, bool)
-    for (value, _), (other, ends) in itertools.combinations(estimates, 2):
+    found = np.zeros(estimates["fixed"][0].shape, bool)
+    for more, less in itertools.combinations(estimates, 2):
+        (value, _), (other, ends) = estimates[more], estimates[less]
         unknown = np.isnan(ends.low)
-        low = np.where(unknown, other / _TIMES, ends.low / _WIDER)
-        high = np.where(unknown, other * _TIMES, ends.high * _WIDER)
-        differ |= (value < low - 1) | (value > high + 1)
-    return differ
+        low = np.where(unknown, other / _TIMES, ends.low / _WIDER[less])
+        high = np.where(unknown, other * _TIMES, ends.high * _WIDER[less])
+        found |= (value < low - 1) | (value > high + 1)
+    return found
