@@ -147,7 +147,7 @@ def estimates(curves, size, resamples):
 
 
 @pytest.fixture(
-    scope="module", params=[(30, 60), pytest.param((1000, 300), marks=pytest.mark.slow)]
+    scope="module", params=[(30, 60), pytest.param((1000, 200), marks=pytest.mark.slow)]
 )
 def counted(request):
     """Boards of the right family and of the wrong one, and how many; the one shape compiles."""

@@ -10,7 +10,7 @@ batch of games: whatever the core works out of a game it works out of each resam
     >>> game = ranking_game(drawn.curves, [1.0, 0.0], linear_cost(0.01))
     >>> low, high = interval(just_overtake_effort(game, 0.0))
     >>> print(f"{low[0]:.0f} to {high[0]:.0f} steps")
-    2 to 20 steps
+    2 to 19 steps
 """
 
 import dataclasses
@@ -312,48 +312,59 @@ def _bootstrap(
         return dataclasses.replace(fit, curves=PowerLaw(fit.curves.alpha, fit.curves.beta, *wide))
 
     measured = jnp.broadcast_to(scores, (at_once, *data.score.shape))
-    shapes = jax.eval_shape(fitted, measured)
-    first = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), shapes)
 
-    def fit_round(fit, place):
+    def fit_round(around, place):
         key, is_first = place
-        found = fitted(
-            jnp.where(is_first, measured, _draw_around_fit(key, fit, data, at_once, noise))
-        )
-        fit = jax.tree.map(lambda new, old: jnp.where(is_first, new[0], old), found, fit)
-        return fit, (found.curves, found.chi2, found.flags)
+        drawn = _draw_around_fit(key, *around, data, at_once, noise)
+        found = fitted(jnp.where(is_first, measured, drawn))
+        curves = (x[0][..., None] for x in dataclasses.astuple(found.curves))
+        alpha, beta, lower, upper = curves
+        center = lower + (upper - lower) * jax.nn.sigmoid(alpha + beta * data.effort)
+        first = (center, found.chi2[0], found.dof[0])
+        around = jax.tree.map(lambda new, old: jnp.where(is_first, new, old), first, around)
+        return around, found
 
+    nothing = (
+        jnp.zeros_like(data.score),
+        jnp.zeros(data.invalid.shape, data.score.dtype),
+        jnp.zeros(data.invalid.shape, jnp.int32),
+    )
     keys = jax.random.split(key, rounds + 1)
-    fit, found = jax.lax.scan(fit_round, first, (keys, jnp.arange(rounds + 1) == 0))
-    found = jax.tree.map(lambda x: x[1:].reshape(-1, *x.shape[2:])[:resamples], found)
+    _, found = jax.lax.scan(fit_round, nothing, (keys, jnp.arange(rounds + 1) == 0))
+    free = dict(options).get("limits") == "free"
 
     def narrowed(curves):
         return curves if free else PowerLaw(curves.alpha, curves.beta, lower, upper)
 
-    free = dict(options).get("limits") == "free"
+    fit = jax.tree.map(lambda x: x[0, 0], found)
     fit = dataclasses.replace(fit, curves=narrowed(fit.curves))
-    return PowerLawBootstrap(fit, narrowed(found[0]), *found[1:])
+    found = jax.tree.map(lambda x: x[1:].reshape(-1, *x.shape[2:])[:resamples], found)
+    return PowerLawBootstrap(fit, narrowed(found.curves), found.chi2, found.flags)
 
 
 def _draw_around_fit(
-    key: jax.Array, fit: PowerLawFit, data: Measurements, resamples: int, noise: Noise
+    key: jax.Array,
+    center: jax.Array,
+    chi2: jax.Array,
+    dof: jax.Array,
+    data: Measurements,
+    resamples: int,
+    noise: Noise,
 ) -> jax.Array:
-    """`[resamples, ..., n, points]` scores around the fitted curves; NaN where not measured."""
-    curves = fit.curves
-    alpha, beta, lower, upper = (
-        jnp.broadcast_to(x, data.invalid.shape)[..., None]
-        for x in (curves.alpha, curves.beta, curves.lower, curves.upper)
-    )
-    center = lower + (upper - lower) * jax.nn.sigmoid(alpha + beta * data.effort)
-    degrees = jnp.maximum(fit.dof, 1).astype(center.dtype)
-    variance = jnp.broadcast_to(jnp.where(data.weighted, 1, fit.chi2 / degrees), degrees.shape)
+    """`[resamples, ..., n, points]` scores around fitted ones; NaN where not measured."""
     key, other = jax.random.split(key)
+    shape = (resamples, *chi2.shape)
     if noise == "overdispersed":
-        drawn = jax.random.chisquare(other, degrees, (resamples, *degrees.shape), degrees.dtype)
-        ratio = jnp.where(fit.dof > 0, fit.chi2, 0)[None] / drawn
+        # χ² of these degrees of freedom as a sum of squares: a sampler of the gamma distribution
+        # takes longer to compile than all the rest.
+        degrees = jnp.maximum(dof, 1)[..., None]
+        squares = jax.random.normal(other, (*shape, data.score.shape[-1]), center.dtype) ** 2
+        drawn = jnp.sum(jnp.where(jnp.arange(squares.shape[-1]) < degrees, squares, 0), axis=-1)
+        ratio = jnp.where(dof > 0, chi2, 0) / drawn
         variance = jnp.where(data.weighted, jnp.maximum(ratio, 1), ratio)
     else:
-        variance = jnp.broadcast_to(variance, (resamples, *degrees.shape))
+        degrees = jnp.maximum(dof, 1).astype(center.dtype)
+        variance = jnp.broadcast_to(jnp.where(data.weighted, 1, chi2 / degrees), shape)
     return _draw(key, data, center, variance, noise)
 
 

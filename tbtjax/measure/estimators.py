@@ -11,7 +11,7 @@ measurements themselves: no curve is assumed.
     >>> drawn = bootstrap_power_law(jax.random.key(0), steps, scores, questions=1000, resamples=200)
     >>> value, low, high = estimate_pairs(drawn, [100.0, 0.0], linear_cost(1.0)).e0
     >>> print(f"{value[0]:.1f} steps, {low[0]:.0f} to {high[0]:.0f}")
-    7.4 steps, 2 to 20
+    7.4 steps, 2 to 19
     >>> low, high = overtake_brackets(steps, scores)
     >>> print(f"measured: {low[0]:.0f} to {high[0]:.0f}")
     measured: 10 to 100
