@@ -44,6 +44,8 @@ def _descend(
     second = jnp.sqrt(jnp.maximum(covariance[1, 1] - mixed**2, tiny))
 
     def parameters(place):
+        # In 64-bit mode the line search asks in float64, whatever it was given.
+        place = place.astype(level.dtype)
         return level + first * place[0], rate + mixed * place[0] + second * place[1]
 
     def value(place):
