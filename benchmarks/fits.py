@@ -1,0 +1,156 @@
+"""Fits with free limits, side by side: `python -m benchmarks.fits [--curves N] [--ours]`.
+
+Curves are level at first and rise to a limit far below 1, as measured ones do; ten checkpoints,
+14,042 questions, binomial noise. Seconds of a warm call on all of them (SciPy: of a loop, on some
+and scaled), and the share of fits within 0.1 in χ² of the best that any contestant found. With
+`--ours`, ours alone on many curves: for `/usr/bin/time -v`, which says what memory that takes.
+"""
+
+import argparse
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix
+from scipy.optimize import least_squares
+from scipy.special import expit
+
+from tbtjax.measure import fit_power_law
+
+_STEPS = np.array([0, 10, 30, 100, 250, 500, 1000, 2000, 3000, 4000.0])
+_QUESTIONS, _SCIPY_CURVES = 14042, 100
+#: Where the others start: at the best χ² of these midpoints and rates, as ours do.
+_MIDPOINTS, _RATES = np.linspace(0.0, 8.3, 18), np.geomspace(0.15, 12, 8)
+
+
+def draw_scores(curves: int, seed: int = 0) -> np.ndarray:
+    """`[curves, points]` measured scores."""
+    random = np.random.default_rng(seed)
+    lower = random.uniform(0.25, 0.5, (curves, 1))
+    upper = lower + random.uniform(0.1, 0.4, (curves, 1))
+    rate, middle = random.uniform(0.4, 2.0, (curves, 1)), random.uniform(3, 7, (curves, 1))
+    center = lower + (upper - lower) * expit(rate * (np.log1p(_STEPS) - middle))
+    return random.binomial(_QUESTIONS, center) / _QUESTIONS
+
+
+def _sigma(scores: np.ndarray) -> np.ndarray:
+    share = (scores * _QUESTIONS + 0.5) / (_QUESTIONS + 1)
+    return np.sqrt(share * (1 - share) / _QUESTIONS)
+
+
+def starts(scores: np.ndarray) -> np.ndarray:
+    """`[curves, 4]` alpha, beta, lower, upper: the best logit of a grid, limits by regression."""
+    x, weight = np.log1p(_STEPS), 1 / _sigma(scores) ** 2
+    best, found = np.full(len(scores), np.inf), np.zeros((len(scores), 4))
+    total = weight.sum(axis=1)
+    mean_score = (weight * scores).sum(axis=1) / total
+    for middle in _MIDPOINTS:
+        for rate in _RATES:
+            rise = expit(rate * (x - middle))
+            mean = (weight * rise).sum(axis=1) / total
+            from_mean = rise - mean[:, None]
+            spread = (weight * from_mean**2).sum(axis=1)
+            span = (weight * from_mean * (scores - mean_score[:, None])).sum(axis=1) / spread
+            lower = np.clip(mean_score - span * mean, 0, 1)
+            upper = np.clip(lower + span, 0, 1)
+            fitted = lower[:, None] + (upper - lower)[:, None] * rise
+            loss = (weight * (scores - fitted) ** 2).sum(axis=1)
+            here = np.stack([*np.broadcast_arrays(-rate * middle, rate, lower, upper)], axis=-1)
+            found = np.where((loss < best)[:, None], here, found)
+            best = np.minimum(best, loss)
+    return found
+
+
+def ours(scores: np.ndarray, method: str) -> np.ndarray:
+    """χ² by `fit_power_law`."""
+    fit = fit_power_law(_STEPS, scores, questions=_QUESTIONS, limits="free", method=method)
+    return np.asarray(fit.chi2)
+
+
+def scipy_trf(scores: np.ndarray) -> np.ndarray:
+    """χ² by `scipy.optimize.least_squares` with bounds, one curve after the other."""
+    x, sigma, chi2 = np.log1p(_STEPS), _sigma(scores), []
+    bounds = ([-np.inf, -20, 0, 0], [np.inf, 20, 1, 1])
+    for score, error, start in zip(scores, sigma, starts(scores), strict=True):
+
+        def residual(p, score=score, error=error):
+            return (score - p[2] - (p[3] - p[2]) * expit(p[0] + p[1] * x)) / error
+
+        start = np.clip(start, [-np.inf, -20, 1e-6, 1e-6], [np.inf, 20, 1 - 1e-6, 1 - 1e-6])
+        chi2.append(2 * least_squares(residual, start, bounds=bounds).cost)
+    return np.array(chi2)
+
+
+@jax.jit
+def _optimistix(scores, sigma, first):
+    solver = optimistix.LevenbergMarquardt(rtol=1e-6, atol=1e-6)
+
+    def residual(p, known):
+        score, error = known
+        curve = p[2] + (p[3] - p[2]) * jax.nn.sigmoid(p[0] + p[1] * jnp.log1p(_STEPS))
+        return (score - curve) / error
+
+    def one(score, error, p):
+        known = (score, error)
+        found = optimistix.least_squares(residual, solver, p, known, max_steps=100, throw=False)
+        return jnp.sum(residual(found.value, known) ** 2)
+
+    return jax.vmap(one)(scores, sigma, first)
+
+
+def optimistix_lm(scores: np.ndarray) -> np.ndarray:
+    """χ² by `optimistix.LevenbergMarquardt` under `vmap`, limits without bounds."""
+    return np.asarray(_optimistix(scores, _sigma(scores), starts(scores)))
+
+
+CONTESTANTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "tbtjax, Levenberg-Marquardt": functools.partial(ours, method="levenberg-marquardt"),
+    "tbtjax, L-BFGS by Optax": functools.partial(ours, method="lbfgs"),
+    "optimistix Levenberg-Marquardt": optimistix_lm,
+    "scipy.optimize.least_squares": scipy_trf,
+}
+
+
+def _seconds(call: Callable[[], Any], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--curves", type=int, default=1000)
+    parser.add_argument("--ours", action="store_true", help="ours by Levenberg-Marquardt alone")
+    options = parser.parse_args()
+    with jax.enable_x64(True):
+        scores = draw_scores(options.curves)
+        if options.ours:
+            chi2 = ours(scores, "levenberg-marquardt")
+            print(f"{options.curves:,} curves, median chi2 {np.median(chi2):.2f}")
+            return
+        rows, best = [], np.full(options.curves, np.inf)
+        for name, solve in CONTESTANTS.items():
+            some = scores[:_SCIPY_CURVES] if solve is scipy_trf else scores
+            chi2 = solve(some)  # compiles
+            seconds = _seconds(
+                lambda solve=solve, some=some: solve(some), 1 + 2 * (solve is not scipy_trf)
+            )
+            rows.append((name, seconds * len(scores) / len(some), chi2))
+            best[: len(chi2)] = np.fmin(best[: len(chi2)], chi2)
+    slowest = rows[-1][1]
+    print(f"{'':32}{'seconds':>10}{'x SciPy':>9}{'within 0.1':>12}")
+    for name, seconds, chi2 in rows:
+        share = np.mean(chi2 < best[: len(chi2)] + 0.1)
+        print(f"{name:32}{seconds:10.3f}{slowest / seconds:9.1f}{share:12.1%}")
+
+
+if __name__ == "__main__":
+    main()
