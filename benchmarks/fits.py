@@ -65,7 +65,7 @@ def starts(scores: np.ndarray) -> np.ndarray:
     return found
 
 
-def ours(scores: np.ndarray, method: str) -> np.ndarray:
+def ours(scores: np.ndarray, method: Any) -> np.ndarray:
     """χ² by `fit_power_law`."""
     fit = fit_power_law(_STEPS, scores, questions=_QUESTIONS, limits="free", method=method)
     return np.asarray(fit.chi2)
@@ -126,7 +126,7 @@ def _seconds(call: Callable[[], Any], repeats: int) -> float:
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--curves", type=int, default=1000)
     parser.add_argument("--ours", action="store_true", help="ours by Levenberg-Marquardt alone")
     options = parser.parse_args()
