@@ -118,7 +118,7 @@ def test_files_follow_the_schema_and_text_shows_all_families(found, bent, tmp_pa
     assert "stability.png" in drawn
 
 
-@pytest.mark.parametrize("deviations", ["all", "adjacent"])
+@pytest.mark.parametrize("deviations", ["all", pytest.param("adjacent", marks=pytest.mark.slow)])
 def test_levels_and_shares_are_those_of_games_solved_one_by_one(boards, deviations, x64):
     alpha, beta, rewards = boards
     curves = tbtjax.power_law(alpha, beta)
