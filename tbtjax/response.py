@@ -369,38 +369,51 @@ def _best_moves(at: Standing, efforts: jax.Array) -> _Move:
     moves = jax.lax.optimization_barrier(moves)  # or each of its uses works them out again
     compared = compare_scores(game, at.rivals, at.level, total)
     idle_rank = jnp.sum(is_ahead(game, at.rivals, *compared, at.order), axis=0)
-    # No effort first, so that it is chosen where nothing is better.
-    best_utility = at.utility(idle_rank, jnp.zeros((), game.dtype))
-    best = jnp.full(best_utility.shape, -1, game.dtype)
-    # In order of effort each move outranks one rival more than the one before it.
-    for passed, effort in enumerate(_in_order(moves)[:-1], start=1):
-        utility = at.net(at.reward_behind(passed), effort)
-        better = utility > best_utility
-        best_utility = jnp.where(better, utility, best_utility)
-        best = jnp.where(better, effort, best)
+    idle_utility = at.utility(idle_rank, jnp.zeros((), game.dtype))
+    least = _least_of_few if game.num_models <= _MOST_ORDERED else _least_of_many
+    best = jax.lax.optimization_barrier(least(at, moves, idle_utility))
     is_best = at.rivals.real & (moves == best)
-    some = best >= 0
     rival = jnp.max(jnp.where(is_best, at.rivals.index, -1), axis=0, initial=-1)
     # Rivals that take the same effort are outranked together.
-    rank = jnp.where(some, jnp.sum(at.rivals.real & (moves > best), axis=0), idle_rank)
+    outranking = jnp.sum(at.rivals.real & (moves > best), axis=0)
+    rank = jnp.where(best >= 0, outranking, idle_rank)
     return _Move(rank, rival, jnp.any(is_best & at.tie_suffices, axis=0))
 
 
-#: So many rows are put in order by comparing neighbours; more of them are sorted.
-_MOST_COMPARED = 24
+#: Moves of so many models are put in order: of more, it is faster to count who is outranked.
+_MOST_ORDERED = 12
 
 
-def _in_order(rows: jax.Array) -> list[jax.Array]:
-    """The rows of `[rows, ...]` with their entries in ascending order along the first axis."""
-    count = rows.shape[0]
-    if count > _MOST_COMPARED:
-        return list(jnp.sort(rows, axis=0))
-    ordered = list(rows)
-    for round in range(count):
-        for i in range(round % 2, count - 1, 2):
+def _least_of_few(at: Standing, moves: jax.Array, idle_utility: jax.Array) -> jax.Array:
+    """`[games, n]` least of the efforts `[rivals, games, n]` that are worth most.
+
+    −1 where none is worth more than `idle_utility`.
+    """
+    # In order of effort each move outranks one rival more than the one before it.
+    ordered, last = list(moves), len(moves) - 1
+    for round in range(len(moves)):
+        for i in range(round % 2, last, 2):
             low, high = ordered[i], ordered[i + 1]
             ordered[i], ordered[i + 1] = jnp.minimum(low, high), jnp.maximum(low, high)
-    return ordered
+    most = idle_utility
+    best = jnp.full(most.shape, -1, moves.dtype)
+    for outranked, effort in enumerate(ordered[:-1], start=1):
+        utility = at.net(at.reward_behind(outranked), effort)
+        better = utility > most
+        most, best = jnp.where(better, utility, most), jnp.where(better, effort, best)
+    return best
+
+
+def _least_of_many(at: Standing, moves: jax.Array, idle_utility: jax.Array) -> jax.Array:
+    """As `_least_of_few`; each move outranks all rivals that take no more effort."""
+    outranked = sum((effort <= moves).astype(jnp.int32) for effort in moves)
+    reward = jnp.zeros_like(moves)
+    for count in range(1, at.game.num_models):
+        reward = jnp.where(outranked == count, at.reward_behind(count), reward)
+    utility = jax.lax.optimization_barrier(at.net(reward, moves))
+    most = jnp.max(utility, axis=0)
+    least = jnp.min(jnp.where(utility == most, moves, jnp.inf), axis=0)
+    return jnp.where(most > idle_utility, least, -1)
 
 
 def _profile(profiles: _Profiles, ties: Ties) -> tuple[Standing, jax.Array, jax.Array]:

@@ -148,9 +148,7 @@ def exact_best_response(game, delta, efforts, order):
     return best
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_exact_best_responses(x64, kind):
-    count, n = 6, 4
+def check_exact_best_responses(kind, count, n):
     games = mixed_games(5, count, n, (kind,))
     rng = np.random.default_rng(6)
     span = (games["rewards"][:, :1] - games["rewards"][:, -1:]) / games["cost_rate"]
@@ -176,6 +174,17 @@ def test_exact_best_responses(x64, kind):
             assert response.utility[i, model] == pytest.approx(
                 utility, abs=1e-13 * (scale + rate * effort) + rate * moved[0]
             )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exact_best_responses(x64, kind):
+    check_exact_best_responses(kind, 6, 4)
+
+
+@pytest.mark.parametrize("kind", ["fast_weak", "ties", "different_limits"])
+def test_exact_best_responses_of_many_models(x64, kind):
+    """Whose moves are not put in order."""
+    check_exact_best_responses(kind, 2, 14)
 
 
 def test_gain_at_zero_effort_is_the_oracle_margin(x64):
