@@ -85,6 +85,18 @@ def estimate_pairs(
       TypeError: an argument is not what `ranking_game` takes.
       ValueError: the same, or `level` is not in (0, 1).
 
+    Examples:
+      >>> import jax
+      >>> from tbtjax import linear_cost
+      >>> from tbtjax.measure import bootstrap_power_law
+      >>> scores = [[0.5, 0.6, 0.7, 0.8], [0.4, 0.5, 0.6, 0.7]]
+      >>> drawn = bootstrap_power_law(
+      ...     jax.random.key(0), [0, 10, 100, 1000], scores, questions=1000, resamples=200
+      ... )
+      >>> estimates = estimate_pairs(drawn, [100, 0], linear_cost(1.0))
+      >>> print(f"e0 {estimates.e0.value[0]:.1f}, rho {estimates.rho.value[0]:.2f}")
+      e0 7.4, rho 0.91
+
     Source: Chen, Zhang, Hardt (arXiv 2603.08371), Prop. 5.6; the bounds are ours.
     """
     measured = rule_of_thumb(ranking_game(drawn.fit.curves, rewards, cost))
@@ -110,10 +122,10 @@ def overtake_brackets(steps: Any, scores: Any) -> Interval:
       scores: `[..., n, points]` scores, strongest model first; NaN = not measured.
 
     Returns:
-      `[..., n − 1]` ends: the least step at which the weak model scores above the strong one's
-      score at step 0, and the last measured step before it. (0, 0) where it starts above; +inf as
-      the upper end where it is never measured above. NaN where one of the two is not measured at
-      step 0.
+      `[..., n − 1]` ends: the upper one is the least step at which the weak model scores above the
+      strong one's score at step 0, the lower one the last measured step before it. (0, 0) where it
+      starts above; +inf as the upper end where it is never measured above. NaN where one of the
+      two is not measured at step 0.
 
     Raises:
       TypeError: an argument is not an array of real numbers.
