@@ -315,7 +315,8 @@ def _bootstrap(
 
     def fit_round(around, place):
         key, is_first = place
-        drawn = _draw_around_fit(key, *around, data, at_once, noise)
+        center, chi2, dof = around
+        drawn = _draw_around_fit(key, center, chi2, dof, data, at_once, noise)
         found = fitted(jnp.where(is_first, measured, drawn))
         curves = (x[0][..., None] for x in dataclasses.astuple(found.curves))
         alpha, beta, lower, upper = curves
