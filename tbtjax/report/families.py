@@ -229,7 +229,7 @@ def read_in_families(
         )
         readings.append(_reading(name, data, drawn.get(name), sweep, found, board, doubt))
         if name == used:
-            intervals = _intervals(curves, found, board, doubt)
+            intervals = _intervals(curves, found, readings[-1].delta_interval, board, doubt)
     return Families(
         readings=tuple(readings),
         used=used,
@@ -299,7 +299,9 @@ def _reading(
     )
 
 
-def _intervals(curves: Any, found: StableWorths, board: Board, doubt: Doubt) -> Intervals:
+def _intervals(
+    curves: Any, found: StableWorths, delta: Ends, board: Board, doubt: Doubt
+) -> Intervals:
     resampled = jax.tree.map(lambda x: x[1:] if x.ndim > 1 else x, curves)
     alpha, beta = np.asarray(resampled.alpha), np.asarray(resampled.beta)
     by_pair = np.moveaxis(found.by_pair[:, 1:], 1, 0)
@@ -314,7 +316,7 @@ def _intervals(curves: Any, found: StableWorths, board: Board, doubt: Doubt) -> 
         by_pair=_between(by_pair[:, table], doubt),
         least=_between(least.T, doubt),
         by_pair_curve=_between(by_pair, doubt),
-        delta=_between(first_levels(found, board.worths)[0][1:], doubt),
+        delta=delta,
         delta_curve=_between(first_levels(found, board.curve_worths)[0][1:], doubt),
     )
 
