@@ -565,7 +565,9 @@ def test_dtype_is_that_of_the_arguments():
 
 def test_wrong_arguments_are_named():
     scores = np.full((2, 3), 0.5)
-    with pytest.raises(ValueError, match="limits must be one of 'fixed', 'free'; got 'upper'"):
+    with pytest.raises(
+        ValueError, match="limits must be one of 'fixed', 'free', 'shared'; got 'upper'"
+    ):
         fit_power_law([0, 1, 2], scores, limits="upper")
     with pytest.raises(ValueError, match="loss must be one of 'chi2', 'deviance'; got 'l2'"):
         fit_power_law([0, 1, 2], scores, loss="l2")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from tbtjax._checks import as_floating
+from tbtjax.measure._joint import over_groups
 
 
 class Measurements(NamedTuple):
@@ -120,11 +121,15 @@ def usable_points(
 
     A curve without an answer uses none.
     """
+    too_few = ~data.invalid & (different_efforts(data, points) < parameters)
+    return points & ~(data.invalid | too_few)[..., None], too_few
+
+
+def different_efforts(data: Measurements, points: jax.Array) -> jax.Array:
+    """`[..., n]` at how many different efforts `points` are."""
     ordered = jnp.sort(jnp.where(points, data.effort, jnp.inf), axis=-1)
     rising = jnp.diff(ordered, axis=-1, prepend=-1) > 0  # an effort is at least 0
-    different = jnp.sum(rising & jnp.isfinite(ordered), axis=-1)
-    too_few = ~data.invalid & (different < parameters)
-    return points & ~(data.invalid | too_few)[..., None], too_few
+    return jnp.sum(rising & jnp.isfinite(ordered), axis=-1)
 
 
 def centered(effort: jax.Array, used: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -132,3 +137,30 @@ def centered(effort: jax.Array, used: jax.Array) -> tuple[jax.Array, jax.Array]:
     count = jnp.maximum(jnp.sum(used, axis=-1), 1).astype(effort.dtype)
     center = jnp.sum(jnp.where(used, effort, 0), axis=-1) / count
     return center, jnp.where(used, effort - center[..., None], 0)
+
+
+def joined(data: Measurements, group: jax.Array) -> Measurements:
+    """Measurements of which those of a group have one unit of noise and one pair of bounds.
+
+    A group is weighted where all of its valid models are; its limits lie within the bounds of each
+    of them. Where no limits do, the whole group is invalid.
+
+    Args:
+      data: of each curve for itself.
+      group: `[..., n]` numbers of the groups.
+    """
+    valid = ~data.invalid
+    unweighted = over_groups((valid & ~data.weighted).astype(jnp.int32), group) > 0
+    low = jnp.where(valid, data.low, -jnp.inf)
+    high = jnp.where(valid, data.high, jnp.inf)
+    low = over_groups(low, group, jax.ops.segment_max)
+    high = over_groups(high, group, jax.ops.segment_min)
+    invalid = data.invalid | (low >= high)
+    nothing = jnp.isinf(low) | (low >= high)
+    return data._replace(
+        weight=jnp.where(unweighted[..., None], 1, data.weight),
+        weighted=data.weighted & ~unweighted,
+        invalid=invalid,
+        low=jnp.where(nothing, 0, low),
+        high=jnp.where(nothing, 1, high),
+    )

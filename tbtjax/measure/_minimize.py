@@ -283,15 +283,14 @@ def summarize(problem: Problem, level: jax.Array, rate: jax.Array, center: jax.A
         lambda least: covariance_at(problem, curve, least)
     )(jnp.stack([jnp.zeros_like(precisions), precisions]))
     # From (level, rate) to (alpha, beta): alpha = level − x̄·rate.
-    variance = _diagonal(covariance)
+    variance = diagonal(covariance)
     variance = variance.at[0].add(center * (center * variance[1] - 2 * covariance[0, 1]))
     deviation = jnp.where(informed > 0, jnp.sqrt(jnp.maximum(variance, 0)), jnp.inf)
     # How far the loss would still fall, by its quadratic model, and what of that is rounding: of
     # the residuals and of the gradient's sums, magnified where parameters are hard to tell apart.
     left = jnp.sum(gradient[:, None] * reach * gradient[None], axis=(0, 1)) / 4
-    magnified = jnp.sum(roots**2 * _diagonal(reach), axis=0)
-    enough = _SHARE_LEFT * jnp.maximum(loss / _degrees(problem), problem.noise)
-    enough += (rounding + (2 * eps) ** 2 * loss) * magnified
+    magnified = jnp.sum(roots**2 * diagonal(reach), axis=0)
+    enough = enough_left(loss, _degrees(problem), problem.noise, rounding, magnified)
     return Minimum(
         alpha=curve.level - center * curve.rate,
         beta=curve.rate,
@@ -405,18 +404,47 @@ def covariance_at(problem: Problem, curve: Curve, least: jax.Array) -> tuple[jax
     slopes = problem.sensitivities(curve)
     weighted = problem.fisher_weight(curve)[None] * slopes
     matrix = jnp.sum(weighted[:, None] * slopes[None], axis=2)
-    diagonal = jnp.eye(4, dtype=bool)[..., None]
-    matrix += jnp.where(diagonal, least[None], 0)
-    roots = jnp.sqrt(_diagonal(matrix))
+    matrix += jnp.where(jnp.eye(4, dtype=bool)[..., None], least[None], 0)
+    return inverse_of_precision(matrix)
+
+
+def inverse_of_precision(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Inverse of precision matrices, `[k, k, curves]`, and the square roots of their diagonals.
+
+    0 beside what has no precision, where the root is 0.
+    """
+    roots = jnp.sqrt(diagonal(matrix))
     scales = jnp.where(roots > 0, roots, 1)
     scales = scales[:, None] * scales[None]
     # As correlations, with the least ridge that keeps a singular matrix invertible.
     ridge = 8 * jnp.finfo(matrix.dtype).eps
-    correlations = jnp.where(diagonal, 1 + ridge, matrix / scales)
+    is_diagonal = jnp.eye(len(matrix), dtype=bool)[..., None]
+    correlations = jnp.where(is_diagonal, 1 + ridge, matrix / scales)
     return _inverse(correlations) / scales, roots
 
 
-def _diagonal(matrix: jax.Array) -> jax.Array:
+def enough_left(
+    loss: jax.Array,
+    degrees: jax.Array,
+    noise: jax.Array,
+    rounding: jax.Array,
+    magnified: jax.Array,
+) -> jax.Array:
+    """How much of the loss a search may leave and count as converged.
+
+    Args:
+      loss: where it ended.
+      degrees: degrees of freedom, 1 or more.
+      noise: as in `Problem`.
+      rounding: what rounding of the scores does to the loss.
+      magnified: by how much rounding grows where parameters are hard to tell apart.
+    """
+    eps = jnp.finfo(loss.dtype).eps
+    enough = _SHARE_LEFT * jnp.maximum(loss / degrees, noise)
+    return enough + (rounding + (2 * eps) ** 2 * loss) * magnified
+
+
+def diagonal(matrix: jax.Array) -> jax.Array:
     """`[k, curves]` diagonal of `[k, k, curves]`."""
     return jnp.diagonal(matrix, axis1=0, axis2=1).T
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tbtjax.measure import _lbfgs, _levenberg
+from tbtjax.measure import _lbfgs, _levenberg, _shared
 from tbtjax.measure._minimize import Minimum, Points, Problem, start, summarize
 
 #: The searches by name.
@@ -33,6 +33,8 @@ class Batch(NamedTuple):
       low: least value of the lower limit; see `Problem`.
       high: largest value of the upper limit.
       noise: 1 where the weights are known to be 1/σ², else 0.
+      group: numbers of the groups that share limits, below the number of curves; None where none
+        do.
     """
 
     points: Points
@@ -40,6 +42,7 @@ class Batch(NamedTuple):
     low: jax.Array
     high: jax.Array
     noise: jax.Array
+    group: jax.Array | None
 
 
 def in_chunks(batch: Batch, fill: bool) -> Batch:
@@ -52,7 +55,10 @@ def in_chunks(batch: Batch, fill: bool) -> Batch:
     """
     size, points = batch.center.size, batch.points.effort.shape[-1]
     width, more_points = _SIZES[-1], 0
-    if size <= width:
+    if batch.group is not None:  # the models of a board stay together
+        models = max(batch.center.shape[-1], 1)
+        width = max(1, width // models) * models
+    if size <= _SIZES[-1]:
         width = next(x for x in _SIZES if size <= x) if fill else max(size, 1)
         more_points = -points % _POINTS if fill else 0
     chunks = max(1, -(-size // width))
@@ -64,7 +70,13 @@ def in_chunks(batch: Batch, fill: bool) -> Batch:
         return filled.reshape(chunks, width, *filled.shape[1:])
 
     # Between limits of 0 and 1 a curve without points is as good as any.
-    return jax.tree.map(arrange, batch)._replace(high=arrange(batch.high, 1))
+    arranged = jax.tree.map(arrange, batch)._replace(high=arrange(batch.high, 1))
+    if batch.group is None:
+        return arranged
+    # Numbers of the groups begin anew in each chunk; curves filled in are groups of one.
+    place = jnp.arange(chunks * width, dtype=batch.group.dtype).reshape(chunks, width)
+    group = jnp.where(place < size, arranged.group, place)
+    return arranged._replace(group=group - place[:, :1])
 
 
 def out_of_chunks(found: Any, shape: tuple[int, ...]) -> Any:
@@ -78,13 +90,24 @@ def out_of_chunks(found: Any, shape: tuple[int, ...]) -> Any:
 
 @functools.partial(jax.jit, static_argnames=("free", "loss", "method"))
 def search(chunks: Batch, *, free: bool, loss: str, method: str) -> Minimum:
-    """The best curves, `[chunks, curves]` and `[chunks, curves, 4]`."""
+    """The best curves, `[chunks, curves]` and `[chunks, curves, 4]`.
+
+    Args:
+      chunks: the curves; groups among them share limits and are searched jointly.
+      free: whether each curve has limits of its own to fit.
+      loss: "chi2" or "deviance".
+      method: one of `METHODS`; groups have a search of their own.
+    """
 
     def fit(chunk: Batch) -> Minimum:
-        points, center, low, high, noise = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), chunk)
+        columns = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), chunk)
+        points, center, low, high, noise, group = columns
         problem = Problem(points, low, high, noise, free, loss)
-        level, rate = METHODS[method].descend(problem, *start(problem))
-        found = summarize(problem, level, rate, center)
+        if group is None:
+            level, rate = METHODS[method].descend(problem, *start(problem))
+            found = summarize(problem, level, rate, center)
+        else:
+            found = _shared.best_of_groups(problem, center, group)
         return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), found)
 
     if len(chunks.center) == 1:

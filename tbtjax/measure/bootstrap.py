@@ -27,8 +27,9 @@ from tbtjax.curves import PowerLaw, Tabulated
 from tbtjax.effort import baseline_scores
 from tbtjax.equilibrium import is_zero_effort_pne
 from tbtjax.game import RankingGame
-from tbtjax.measure._measurements import Measurements, as_arguments, as_measurements
-from tbtjax.measure.fit import PowerLawFit, check_option, fit_power_law
+from tbtjax.measure._joint import group_numbers
+from tbtjax.measure._measurements import Measurements, as_arguments, as_measurements, joined
+from tbtjax.measure.fit import PowerLawFit, as_groups, check_option, fit_power_law
 from tbtjax.measure.tabulate import tabulate
 
 Noise = Literal["binomial", "gaussian", "overdispersed"]
@@ -104,7 +105,7 @@ def bootstrap_power_law(
       questions: as in `fit_power_law`.
       stderr: the same.
       method: as in `fit_power_law`; the faster one unless told otherwise.
-      **options: further ones of `fit_power_law`: limits, lower, upper, loss.
+      **options: further ones of `fit_power_law`: limits, groups, lower, upper, loss.
 
     Returns:
       The fit and those to the resamples, on a leading axis of their own. 55 models and 1,000
@@ -132,9 +133,12 @@ def bootstrap_power_law(
         name: options.pop(name) for name in ("lower", "upper") if name in options
     }
     arguments = as_arguments(steps, scores, questions, stderr, limits["lower"], limits["upper"])
+    groups = options.pop("groups", None)
+    if options.get("limits") == "shared":
+        groups = as_groups(groups, arguments)
     options = {"method": method} | options
     return _bootstrap(
-        key, *arguments, resamples=resamples, noise=noise, options=tuple(options.items())
+        key, *arguments, groups, resamples=resamples, noise=noise, options=tuple(options.items())
     )
 
 
@@ -294,7 +298,7 @@ def _check_resamples(resamples: int) -> None:
 
 @functools.partial(jax.jit, static_argnames=("resamples", "noise", "options"))
 def _bootstrap(
-    key, steps, scores, questions, stderr, lower, upper, *, resamples, noise, options
+    key, steps, scores, questions, stderr, lower, upper, groups, *, resamples, noise, options
 ) -> PowerLawBootstrap:
     """The fit and those to the resamples.
 
@@ -302,9 +306,13 @@ def _bootstrap(
     The search compiles for seconds, so that it stands here once.
     """
     data = as_measurements(steps, scores, questions, stderr, lower, upper, deviance=False)
+    limits = dict(options).get("limits", "fixed")
+    if limits == "shared":
+        data = joined(data, group_numbers(groups, data.invalid.shape))
     at_once = min(max(1, _CURVES_AT_ONCE // max(1, data.invalid.size)), resamples)
     rounds = -(-resamples // at_once)
     known = {"questions": questions, "stderr": stderr, "lower": lower, "upper": upper}
+    known["groups"] = groups
 
     def fitted(scores):
         fit = fit_power_law(steps, scores, **known, **dict(options))
@@ -332,10 +340,10 @@ def _bootstrap(
     )
     keys = jax.random.split(key, rounds + 1)
     _, found = jax.lax.scan(fit_round, nothing, (keys, jnp.arange(rounds + 1) == 0))
-    free = dict(options).get("limits") == "free"
 
     def narrowed(curves):
-        return curves if free else PowerLaw(curves.alpha, curves.beta, lower, upper)
+        fixed = PowerLaw(curves.alpha, curves.beta, lower, upper)
+        return fixed if limits == "fixed" else curves
 
     fit = jax.tree.map(lambda x: x[0, 0], found)
     fit = dataclasses.replace(fit, curves=narrowed(fit.curves))

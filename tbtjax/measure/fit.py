@@ -18,14 +18,18 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from tbtjax._checks import as_array
 from tbtjax._records import Record
 from tbtjax.curves import PowerLaw
 from tbtjax.measure import _minimize
+from tbtjax.measure._joint import group_numbers, over_groups
 from tbtjax.measure._measurements import (
     Measurements,
     as_arguments,
     as_measurements,
     centered,
+    different_efforts,
+    joined,
     usable_points,
 )
 from tbtjax.measure._search import METHODS, Batch, in_chunks, out_of_chunks, search
@@ -43,7 +47,8 @@ class FitFlag(enum.IntFlag):
     #: limits are not lower < upper; for the deviance also: questions not known, limits outside
     #: [0, 1]. All numbers of the curve are NaN.
     INVALID = 1
-    #: Fewer different steps than fitted parameters: all numbers of the curve are NaN.
+    #: Fewer different steps than fitted parameters: all numbers of the curve are NaN. With shared
+    #: limits a curve needs two steps, and a group two more than that among its curves.
     TOO_FEW_POINTS = 2
     #: The search ended where χ² would still fall by more than 0.001, or by more than a thousandth
     #: of χ² per degree of freedom where that is more, as its quadratic model tells.
@@ -61,7 +66,7 @@ class FitFlag(enum.IntFlag):
     #: The midpoint log(1 + e) = −α/β lies outside the measured efforts. With fixed limits that is
     #: common and harmless; with free ones most of the rise, or its start, is an extrapolation.
     MIDPOINT_OUTSIDE = 128
-    #: A free upper limit at its bound, or with a standard deviation above half of upper − lower.
+    #: A fitted upper limit at its bound, or with a standard deviation above half of upper − lower.
     UPPER_UNIDENTIFIED = 256
     #: χ² so large is met with probability below 0.001: standard deviations are too small.
     MISFIT = 512
@@ -90,11 +95,13 @@ class PowerLawFit(Record):
       chi2: `[..., n]` Σ (score − v)²/σ² over the used points; for loss="deviance" the deviance.
       p_value: `[..., n]` probability of so large a χ² if the form of the curve and the noise are
         right; NaN without degrees of freedom and for an unweighted fit.
-      dof: `[..., n]` int32: used points less fitted parameters (2, with free limits 4).
+      dof: `[..., n]` int32: used points less fitted parameters: 2, with free limits 4, with limits
+        shared by m models 2 and 2/m, rounded. A group has Σ points − 2m − 2.
       points: `[..., n]` int32: points used.
       left_out: `[..., n]` int32: measured points not used (`fit_logit_ols`: no logit exists).
       gradient: `[..., n, 4]` derivative of the minimised loss in alpha, beta, lower and upper; 0
-        for what is fixed or held at its bound. What is not 0 the search has left.
+        for what is fixed or held at its bound. What is not 0 the search has left. In shared limits
+        it is that of the group's loss.
       deviation: `[..., n, 4]` standard deviations of alpha, beta, lower and upper, from the
         curvature of the loss; 0 for what is fixed or held at its bound, +inf where the points say
         nothing, NaN for an unweighted curve without degrees of freedom. They know of the noise in
@@ -133,7 +140,8 @@ def fit_power_law(
     *,
     questions: Any = None,
     stderr: Any = None,
-    limits: Literal["fixed", "free"] = "fixed",
+    limits: Literal["fixed", "free", "shared"] = "fixed",
+    groups: Any = None,
     lower: Any = 0.0,
     upper: Any = 1.0,
     loss: Literal["chi2", "deviance"] = "chi2",
@@ -147,7 +155,8 @@ def fit_power_law(
     point of the curve has neither (flag UNWEIGHTED). Scores below `lower` count like all others.
 
     Fixed limits are the paper's way and misfit many measured curves; free ones fit, often with a
-    convex start (flag NOT_CONCAVE). Look at both.
+    convex start (flag NOT_CONCAVE). Look at both. Shared ones stand between them: one pair of
+    limits for all models of a group, which has to fit all of their points.
 
     Args:
       steps: `[..., points]` efforts, in training steps, ≥ 0; NaN = not measured.
@@ -156,15 +165,19 @@ def fit_power_law(
       questions: `[..., points]` or scalar: number of questions behind a score; NaN = not known.
       stderr: `[..., points]` or scalar: standard error of a score, read where `questions` is not
         known; NaN, 0 and below = not known.
-      limits: "fixed": `lower` and `upper` are the limits. "free": both are fitted too, and `lower`
-        and `upper` bound them.
+      limits: "fixed": `lower` and `upper` are the limits. "free": both are fitted too, for each
+        model, and `lower` and `upper` bound them. "shared": the same for each group of models. A
+        group is unweighted where one of its models is.
+      groups: `[..., n]` or broadcastable: whole numbers, alike for the models that share limits;
+        all models of the axis where None. For limits="shared" alone.
       lower: `[..., n]`, `[..., 1]` or scalar: lower limit of the score (chance).
       upper: the same: upper limit of the score.
       loss: "chi2", or "deviance": the binomial deviance, which needs `questions` and is better
         than χ² where counts of right or wrong answers are small (flag SMALL_COUNTS).
       method: how the minimum is searched from the best start of a grid: "lbfgs" by Optax, or
         "levenberg-marquardt", which takes a fraction of the time and leaves a few fits in a
-        hundred short of the last thousandth of χ² (flag NOT_CONVERGED).
+        hundred short of the last thousandth of χ² (flag NOT_CONVERGED). Shared limits have a
+        search of their own: all unknowns of a group at once by Levenberg-Marquardt.
 
     Returns:
       Curves with χ², degrees of freedom, gradient, standard deviations and flags per model, of
@@ -172,9 +185,10 @@ def fit_power_law(
       its neighbours are untouched.
 
     Raises:
-      TypeError: an argument is not an array of real numbers.
+      TypeError: an argument is not an array of real numbers, or `groups` not one of whole numbers.
       ValueError: an unknown option; shapes that do not broadcast; no points axis; the deviance
-        without `questions`.
+        without `questions`; `groups` without limits="shared", or shared limits without a models
+        axis.
 
     Examples:
       >>> fit = fit_power_law([0, 10, 100, 1000], [[0.5, 0.6, 0.7, 0.8]], questions=1000)
@@ -184,7 +198,7 @@ def fit_power_law(
     Source: Chen, Zhang, Hardt (arXiv 2603.08371), eq. 3 and App. D; the weights, free limits and
     flags are ours.
     """
-    check_option("limits", limits, ("fixed", "free"))
+    check_option("limits", limits, ("fixed", "free", "shared"))
     check_option("loss", loss, ("chi2", "deviance"))
     check_option("method", method, tuple(METHODS))
     if loss == "deviance" and questions is None:
@@ -192,11 +206,16 @@ def fit_power_law(
             'loss="deviance" needs the number of questions behind each score; got questions=None'
         )
     arguments = as_arguments(steps, scores, questions, stderr, lower, upper)
-    free = limits == "free"
-    traced = any(isinstance(x, Tracer) for x in arguments)
-    given, chunks = _prepare(*arguments, free=free, loss=loss, fill=not traced)
-    best = search(chunks, free=free, loss=loss, method=method)
-    return _conclude(given, best, *arguments[-2:], free=free, loss=loss)
+    if limits == "shared":
+        labels = as_groups(groups, arguments)
+    elif groups is not None:
+        raise ValueError(f'groups are read with limits="shared" alone; got limits={limits!r}')
+    else:
+        labels = None
+    traced = any(isinstance(x, Tracer) for x in (*arguments, labels))
+    given, chunks = _prepare(*arguments, labels, limits=limits, loss=loss, fill=not traced)
+    best = search(chunks, free=limits == "free", loss=loss, method=method)
+    return _conclude(given, best, *arguments[-2:], limits=limits, loss=loss)
 
 
 def fit_logit_ols(
@@ -243,43 +262,104 @@ def fit_logit_ols(
     return _fit_logit_ols(*as_arguments(steps, scores, questions, stderr, lower, upper))
 
 
-class _Given(NamedTuple):
-    """Measurements, `[..., n, points]` which of them are used, `[..., n]` where too few are."""
+class Given(NamedTuple):
+    """What is given of all curves.
+
+    Attributes:
+      data: the measurements.
+      used: `[..., n, points]` which of them are used.
+      too_few: `[..., n]` where too few are.
+      group: `[..., n]` numbers of the groups that are fitted jointly; None where none are.
+    """
 
     data: Measurements
     used: jax.Array
     too_few: jax.Array
+    group: jax.Array | None
 
 
-@functools.partial(jax.jit, static_argnames=("free", "loss", "fill"))
-def _prepare(steps, scores, questions, stderr, lower, upper, *, free, loss, fill):
-    """What is given, and the batch to search."""
+def as_given(steps, scores, questions, stderr, lower, upper, labels, *, limits, loss) -> Given:
+    """The arguments of a fit, looked at.
+
+    Args:
+      steps: this and the others are as `as_arguments` gives them.
+      scores: the same.
+      questions: the same.
+      stderr: the same.
+      lower: the same.
+      upper: the same.
+      labels: what the models of a group have in common; None where each is fitted for itself.
+      limits: as in `fit_power_law`.
+      loss: the same.
+    """
     data = as_measurements(
         steps, scores, questions, stderr, lower, upper, deviance=loss == "deviance"
     )
+    group = None if labels is None else group_numbers(labels, data.invalid.shape)
+    if group is not None and limits == "shared":
+        data = joined(data, group)
     # A curve without an answer becomes one without points: nothing in it can disturb the others.
-    used, too_few = usable_points(data, data.measured, 4 if free else 2)
+    used, too_few = usable_points(data, data.measured, 4 if limits == "free" else 2)
+    if group is not None and limits == "shared":
+        spare = jnp.maximum(different_efforts(data, used).astype(jnp.int32) - 2, 0)
+        too_few |= ~data.invalid & (over_groups(spare, group) < 2)
+        used &= ~too_few[..., None]
+    return Given(data, used, too_few, group)
+
+
+@functools.partial(jax.jit, static_argnames=("limits", "loss", "fill"))
+def _prepare(*arguments, limits, loss, fill):
+    """What is given, and the batch to search."""
+    given = as_given(*arguments, limits=limits, loss=loss)
+    data, used = given.data, given.used
     center, effort = centered(data.effort, used)
     columns = (effort, data.score, data.weight, data.questions)
     points = _minimize.Points(*(jnp.where(used, x, 0) for x in columns))
-    batch = Batch(points, center, data.low, data.high, data.weighted.astype(center.dtype))
-    return _Given(data, used, too_few), in_chunks(batch, fill)
+    noise = data.weighted.astype(center.dtype)
+    batch = Batch(points, center, data.low, data.high, noise, given.group)
+    return given, in_chunks(batch, fill)
 
 
-@functools.partial(jax.jit, static_argnames=("free", "loss"))
-def _conclude(given, best, lower, upper, *, free, loss):
+@functools.partial(jax.jit, static_argnames=("limits", "loss"))
+def _conclude(given, best, lower, upper, *, limits, loss):
     """The record of the best curves found."""
-    data, used, too_few = given
-    best = out_of_chunks(best, too_few.shape)
-    dof = jnp.sum(used, axis=-1, dtype=jnp.int32) - (4 if free else 2)
-    scale = jnp.where(data.weighted, 1, jnp.sqrt(_per_degree(best.loss, dof)))
+    best = out_of_chunks(best, given.too_few.shape)
+    return conclude(given, best, lower, upper, limits=limits, loss=loss)
+
+
+def conclude(
+    given: Given,
+    best: _minimize.Minimum,
+    lower: jax.Array,
+    upper: jax.Array,
+    *,
+    limits: str,
+    loss: str,
+) -> PowerLawFit:
+    """The record of the best curves, `[..., n]` and `[..., n, 4]`.
+
+    Args:
+      given: what they were fitted to.
+      best: the curves.
+      lower: the lower limit as it was given.
+      upper: the upper one.
+      limits: as in `fit_power_law`.
+      loss: the same.
+    """
+    data, used, too_few, group = given
+    dof = jnp.sum(used, axis=-1, dtype=jnp.int32) - (4 if limits == "free" else 2)
+    scatter = _per_degree(best.loss, dof)
+    if group is not None:
+        dof, scatter = _in_groups(used, best.loss, group, 2 if limits == "shared" else 0)
+    scale = jnp.where(data.weighted, 1, jnp.sqrt(scatter))
     # What is held has no deviation and what is unknown no finite one, whatever the scatter.
     scaled = (best.deviation > 0) & jnp.isfinite(best.deviation)
     deviation = jnp.where(scaled, best.deviation * scale[..., None], best.deviation)
     vague = (deviation[..., 1] > _minimize.STEEPEST) | jnp.isinf(deviation[..., 0])
     at_edge = (best.upper <= data.low) | (best.upper >= data.high)
     wide = deviation[..., 3] > (best.upper - best.lower) / 2
-    if free:
+    fitted = limits != "fixed"
+    if fitted:
         lost = data.invalid | too_few
         lower, upper = (jnp.where(lost, jnp.nan, x) for x in (best.lower, best.upper))
     return _record(
@@ -295,7 +375,7 @@ def _conclude(given, best, lower, upper, *, free, loss):
             FitFlag.SMALL_COUNTS: _has_small_counts(data, used) & (loss == "chi2"),
             FitFlag.NOT_CONVERGED: ~best.converged,
             FitFlag.AT_BOUND: best.at_bound | vague,
-            FitFlag.UPPER_UNIDENTIFIED: (at_edge | wide) & free,
+            FitFlag.UPPER_UNIDENTIFIED: (at_edge | wide) & fitted,
         },
     )
 
@@ -340,6 +420,44 @@ def check_option(name: str, value: Any, known: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}")
 
 
+def as_groups(groups: Any, arguments: list[jax.Array | None]) -> jax.Array:
+    """`groups` of `fit_power_law` as whole numbers that fit the other arguments of a fit."""
+    measured = [x.shape for x in arguments[:4] if x is not None]
+    limits = [(*x.shape, 1) for x in arguments[4:] if x is not None]
+    shape = jnp.broadcast_shapes(*measured, *limits)[:-1]
+    if not shape:
+        raise ValueError(
+            'limits="shared" needs a models axis, scores [..., n, points]; got one curve'
+        )
+    labels = jnp.zeros((), jnp.int32) if groups is None else as_array("groups", groups)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"groups must be whole numbers, one per model; got dtype {labels.dtype}")
+    try:
+        fits = jnp.broadcast_shapes(labels.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"groups must be [..., n], one number per model of {shape}; got shape {labels.shape}"
+        )
+    return labels
+
+
+def _in_groups(
+    used: jax.Array, loss: jax.Array, group: jax.Array, limits: int
+) -> tuple[jax.Array, jax.Array]:
+    """Degrees of freedom of each curve, and the group's loss per degree of freedom, `[..., n]`.
+
+    A curve has two parameters of its own and its share of the fitted `limits` of its group.
+    """
+    points = jnp.sum(used, axis=-1, dtype=jnp.int32)
+    present = (points > 0).astype(jnp.int32)
+    members = jnp.maximum(over_groups(present, group), 1).astype(loss.dtype)
+    share = jnp.round(limits / members).astype(jnp.int32)
+    degrees = over_groups(points - 2 * present, group) - limits
+    return points - 2 - share, _per_degree(over_groups(loss, group), degrees)
+
+
 def _has_small_counts(data: Measurements, used: jax.Array) -> jax.Array:
     """`[..., n]` whether too few answers are right or wrong at some used point of known count."""
     counts = jnp.minimum(data.score, 1 - data.score) * data.questions
@@ -351,7 +469,7 @@ def _per_degree(total: jax.Array, dof: jax.Array) -> jax.Array:
     return jnp.where(dof > 0, total / jnp.maximum(dof, 1).astype(total.dtype), jnp.nan)
 
 
-def _p_value(chi2: jax.Array, dof: jax.Array, most: int) -> jax.Array:
+def chi2_probability(chi2: jax.Array, dof: jax.Array, most: int) -> jax.Array:
     """Probability of a χ² above `chi2`; NaN without degrees of freedom, of which `most` at most.
 
     Q = Σ_{j<⌊dof/2⌋} e^{−y} y^{j+h}/Γ(j+h+1), plus erfc(√y) for odd dof, with y = χ²/2 and h = ½
@@ -394,7 +512,7 @@ def _record(
     last = jnp.max(jnp.where(used, data.effort, -jnp.inf), axis=-1)
     midpoint = -alpha / jnp.where(beta == 0, 1, beta)
     steeper = jnp.maximum(beta, 1)
-    p_value = _p_value(chi2, dof, used.shape[-1])
+    p_value = chi2_probability(chi2, dof, used.shape[-1])
     p_value = jnp.where(data.weighted & ~lost, p_value, jnp.nan)
     found = flags | {
         FitFlag.UNWEIGHTED: ~data.weighted,
