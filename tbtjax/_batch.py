@@ -1,9 +1,10 @@
 """Working through large batches of games: in chunks that fit the cache, on every device in use.
 
-`map_games(solve, tree)` applies a function of a chunk of games to a whole batch:
+`map_games(roads, tree)` applies functions of a chunk of games to a whole batch:
 
 - The loop slices chunks out of the inputs and writes results in place: beyond inputs and outputs,
   memory for one chunk is used. The last chunk overlaps the one before it; nothing is padded.
+- A costly road is taken for the games that need it alone, gathered over the chunks.
 - Where the games' axes are sharded over devices, each device works through its own games and
   nothing is communicated: by a partitioning rule where the compiler chooses shardings (`Auto` mesh
   axes), by `shard_map` where they are part of the types (`Explicit` axes). The partitioning rule
@@ -15,7 +16,7 @@ import concurrent.futures
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,31 +30,46 @@ from tbtjax._records import batch_shape, event_ndims
 _CHUNK_ENTRIES = {"cpu": 20_000, "default": 1 << 24}
 
 
-def map_games(solve: Callable[[Any], Any], tree: Any, *, entries_per_game: int) -> Any:
-    """Applies `solve` to all games of `tree`, chunk by chunk.
+class Roads(NamedTuple):
+    """How a chunk of games is solved.
+
+    Both functions take a record whose leaves are `[games, *event]`, or `[1, *event]` where shared
+    by all games. Each game's results must not depend on the other games.
+
+    Attributes:
+      first: returns a pytree of arrays `[games, ...]`; and where there is a `rest`, besides, which
+        games it leaves open, `[games]` bool.
+      rest: a costlier road, taken for the open games alone: they are gathered from many chunks.
+        Returns results like those of `first`.
+    """
+
+    first: Callable[..., Any]
+    rest: Callable[..., Any] | None = None
+
+
+def map_games(roads: Roads, tree: Any, *, entries_per_game: int) -> Any:
+    """Solves all games of `tree`, chunk by chunk.
 
     Args:
-      solve: function of a record like `tree` whose leaves are `[games, *event]`, or `[1, *event]`
-        where shared by all games; returns a pytree of arrays `[games, ...]`. Each game's results
-        must not depend on the other games.
+      roads: how.
       tree: a record; its leaves' leading axes are games.
-      entries_per_game: about how many array entries `solve` works on for one game; sets the chunk.
+      entries_per_game: about how many array entries a road works on for one game; sets the chunk.
 
     Returns:
-      What `solve` returns, with the games' axes of `tree` in place of `[games]`.
+      The roads' results, with the games' axes of `tree` in place of `[games]`.
     """
     mesh, specs = _explicit_shardings(tree)
     if mesh is not None:
         leaves, structure = jax.tree.flatten(tree)
 
         def local(*parts):
-            return _map_local(solve, structure.unflatten(parts), entries_per_game)
+            return _map_local(roads, structure.unflatten(parts), entries_per_game)
 
         games = _games_spec(tree, specs)
         return jax.shard_map(
             local, mesh=mesh, in_specs=tuple(specs), out_specs=games, check_vma=False
         )(*leaves)
-    return _map_local(solve, tree, entries_per_game)
+    return _map_local(roads, tree, entries_per_game)
 
 
 def _explicit_shardings(tree: Any) -> tuple[Any, list[PartitionSpec]]:
@@ -92,7 +108,7 @@ def _games_spec(tree: Any, specs: list[PartitionSpec]) -> PartitionSpec:
     return PartitionSpec(*names)
 
 
-def _map_local(solve: Callable[[Any], Any], tree: Any, entries_per_game: int) -> Any:
+def _map_local(roads: Roads, tree: Any, entries_per_game: int) -> Any:
     """`map_games` without explicit shardings: flattens the games' axes and runs the chunks."""
     shape = batch_shape(tree)
     size = math.prod(shape)
@@ -106,32 +122,32 @@ def _map_local(solve: Callable[[Any], Any], tree: Any, entries_per_game: int) ->
         else:
             flat.append(jnp.broadcast_to(leaf, (*shape, *event)).reshape(size, *event))
 
-    def solve_flat(*parts):
-        return solve(structure.unflatten(parts))
+    def of_parts(road):
+        return road and (lambda *parts: road(structure.unflatten(parts)))
 
-    result = _chunked(solve_flat, size, entries_per_game)(*flat)
+    result = _chunked(Roads(*map(of_parts, roads)), size, entries_per_game)(*flat)
     return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), result)
 
 
-def _chunked(solve: Callable[..., Any], size: int, entries_per_game: int) -> Callable[..., Any]:
-    """`solve` over `size` games in chunks; its arguments are `[size, *event]` or `[1, *event]`."""
+def _chunked(roads: Roads, size: int, entries_per_game: int) -> Callable[..., Any]:
+    """`size` games in chunks; the roads' arguments are `[size, *event]` or `[1, *event]`."""
 
     def run(*parts):
         games = max((x.shape[0] for x in parts), default=1) if size else 0
         if games == 0:
             ones = [jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for x in parts]
-            shapes = jax.eval_shape(solve, *ones)
+            shapes = jax.eval_shape(roads.rest or roads.first, *ones)
             return jax.tree.map(lambda x: jnp.zeros((0, *x.shape[1:]), x.dtype), shapes)
         chunks = {
             platform: max(entries // entries_per_game, 1)
             for platform, entries in _CHUNK_ENTRIES.items()
         }
-        if games <= min(chunks.values()):  # one chunk everywhere: `solve` is traced once
-            return solve(*parts)
+        if games <= min(chunks.values()):  # one chunk everywhere: the roads are traced once
+            return _run_chunks(roads, parts, games, games)
         return jax.lax.platform_dependent(
             *parts,
-            cpu=lambda *x: _run_chunks(solve, x, games, chunks["cpu"]),
-            default=lambda *x: _run_chunks(solve, x, games, chunks["default"]),
+            cpu=lambda *x: _run_chunks(roads, x, games, min(chunks["cpu"], games)),
+            default=lambda *x: _run_chunks(roads, x, games, min(chunks["default"], games)),
         )
 
     # The compiler may split the games over devices: each then runs the chunks of its own.
@@ -187,48 +203,11 @@ def _chunked(solve: Callable[..., Any], size: int, entries_per_game: int) -> Cal
             )
 
         joined = [join(x, batched) for x, batched in zip(parts, is_batched, strict=True)]
-        result = _chunked(solve, more, entries_per_game)(*joined)
+        result = _chunked(roads, more, entries_per_game)(*joined)
         result = jax.tree.map(lambda x: x.reshape(axis_size, size, *x.shape[1:]), result)
         return result, jax.tree.map(lambda _: True, result)
 
     return apply
-
-
-def solve_again(solve: Callable[[Any], Any], tree: Any, again: jax.Array, results: Any) -> Any:
-    """`results` with those of some games of a chunk replaced by what `solve` says.
-
-    The games are gathered, a block at a time: a costly road is taken for the games that need it
-    alone, and for none of the others.
-
-    Args:
-      solve: as in `map_games`.
-      tree: the chunk; leaves `[games or 1, *event]`.
-      again: `[games]` bool.
-      results: pytree of arrays `[games, ...]` like those of `solve`.
-
-    Returns:
-      The results of all games.
-    """
-    games = again.shape[0]
-    block = min(games, max(16, games // 128))
-    (order,) = jnp.nonzero(again, size=-(-games // block) * block, fill_value=games)
-    blocks = -(-jnp.sum(again) // block)
-
-    def step(i, results):
-        index = jax.lax.dynamic_slice_in_dim(order, i * block, block)
-        part = jax.tree.map(
-            lambda x: x if x.shape[0] == 1 else x[jnp.minimum(index, games - 1)], tree
-        )
-        new = solve(part)
-        return jax.tree.map(
-            lambda old, x: old.at[index].set(
-                jnp.broadcast_to(x, (block, *x.shape[1:])), mode="drop"
-            ),
-            results,
-            new,
-        )
-
-    return jax.lax.fori_loop(0, blocks, step, results)
 
 
 def _is_mode_global() -> bool:
@@ -242,33 +221,106 @@ def _is_mode_global() -> bool:
     return elsewhere == jnp.result_type(float)
 
 
-def _run_chunks(solve: Callable[..., Any], parts: Any, games: int, chunk: int) -> Any:
+def _run_chunks(roads: Roads, parts: Any, games: int, chunk: int) -> Any:
     """Solves `games` games, `chunk` at a time, writing results in place."""
-    if games <= chunk:
-        return solve(*parts)
-    solve = jax.jit(solve)  # traced once, for the shapes and for the loop
+    chunks = -(-games // chunk)
+    if chunks == 1 and roads.rest is None:
+        return roads.first(*parts)
+    # Traced once, for the shapes and for the loop.
+    roads = Roads(jax.jit(roads.first), roads.rest and jax.jit(roads.rest))
+    # Inside the caller's own shard_map what a loop carries must vary over the devices that the
+    # inputs vary over: this False does, and the compiler folds it away.
+    false = functools.reduce(jnp.logical_or, [jnp.isnan(x.ravel()[0]) for x in parts]) & False
+    queue = None if roads.rest is None else _Queue(roads.rest, parts, games, chunk)
 
     def slice_out(x, start):
         return x if x.shape[0] == 1 else jax.lax.dynamic_slice_in_dim(x, start, chunk)
 
-    def step(i, results):
+    def solve(start) -> Any:
+        new = roads.first(*(slice_out(x, start) for x in parts))
+        return (new, None) if queue is None else new
+
+    def step(i, carry):
         # The last chunk starts early enough to be whole; the games it shares with the one before
         # it get the same results twice.
         start = jnp.minimum(i * chunk, games - chunk)
-        new = solve(*(slice_out(x, start) for x in parts))
-        return jax.tree.map(
-            lambda all_games, x: jax.lax.dynamic_update_slice_in_dim(all_games, x, start, 0),
-            results,
-            new,
-        )
+        new, is_open = solve(start)
+        results, waiting = carry
+        if chunks == 1:
+            results = jax.tree.map(lambda x: jnp.where(false, jnp.zeros_like(x), x), new)
+        else:
+            results = jax.tree.map(
+                lambda whole, x: jax.lax.dynamic_update_slice_in_dim(whole, x, start, 0),
+                results,
+                new,
+            )
+        if queue is None:
+            return results, waiting
+        return queue.work_off(results, queue.joined(waiting, is_open, start), i == chunks - 1)
 
-    shapes = jax.eval_shape(lambda *x: solve(*(slice_out(y, 0) for y in x)), *parts)
-    # Inside the caller's own shard_map the loop's carry must vary over the devices that the inputs
-    # vary over: this False does, and the compiler folds it away.
-    false = functools.reduce(jnp.logical_or, [jnp.isnan(x.ravel()[0]) for x in parts]) & False
+    waiting = None if queue is None else queue.empty(false)
+    if chunks == 1:
+        return step(0, (None, waiting))[0]
+    shapes, _ = jax.eval_shape(solve, 0)
+    empty = jax.tree.map(
+        lambda x: jnp.broadcast_to(false.astype(x.dtype), (games, *x.shape[1:])), shapes
+    )
+    return jax.lax.fori_loop(0, chunks, step, (empty, waiting))[0]
 
-    def allocate(x):
-        return jnp.broadcast_to(false.astype(x.dtype), (games, *x.shape[1:]))
 
-    empty = jax.tree.map(allocate, shapes)
-    return jax.lax.fori_loop(0, -(-games // chunk), step, empty)
+class _Queue:
+    """The games that the first road leaves open, gathered until a block of them is full."""
+
+    def __init__(self, rest: Callable[..., Any], parts: Any, games: int, chunk: int):
+        self._rest, self._parts, self._games = rest, parts, games
+        self._chunk, self._block = chunk, min(games, max(16, chunk // 32))
+
+    def empty(self, false: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Indices of the games that wait, with room for those of a chunk; and their number."""
+        none = false.astype(jnp.int32)
+        return jnp.broadcast_to(none, (self._chunk + 2 * self._block,)), none
+
+    def joined(self, waiting, is_open, start) -> tuple[jax.Array, jax.Array]:
+        """Those that wait and the open ones of the chunk at `start`."""
+
+        def some(carry):
+            return jnp.any(carry[0] > 0)
+
+        def join(carry):
+            # Mostly there are few: finding them so takes less than numbering all.
+            is_open, (line, held) = carry
+            found, index = jax.lax.top_k(is_open, self._block)
+            line = jax.lax.dynamic_update_slice_in_dim(
+                line, (index + start).astype(line.dtype), held, 0
+            )
+            held += jnp.sum(found).astype(held.dtype)
+            return is_open.at[index].set(0), (line, held)
+
+        return jax.lax.while_loop(some, join, (is_open.astype(jnp.float32), waiting))[1]
+
+    def work_off(self, results: Any, waiting, at_the_end):
+        """Solves whole blocks of those that wait, from the last one; at the end all of them."""
+        block, games = self._block, self._games
+
+        def some(carry):
+            _, (_, held) = carry
+            return (held >= block) | (at_the_end & (held > 0))
+
+        def solve(carry):
+            results, (line, held) = carry
+            left = jnp.maximum(held - block, 0)
+            index = jax.lax.dynamic_slice_in_dim(line, left, block)
+            index = jnp.where(jnp.arange(block) < held - left, index, games)
+            new = self._rest(
+                *(x if x.shape[0] == 1 else x[jnp.minimum(index, games - 1)] for x in self._parts)
+            )
+            results = jax.tree.map(
+                lambda whole, x: whole.at[index].set(
+                    jnp.broadcast_to(x, (block, *x.shape[1:])), mode="drop"
+                ),
+                results,
+                new,
+            )
+            return results, (line, left)
+
+        return jax.lax.while_loop(some, solve, (results, waiting))

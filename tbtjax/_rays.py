@@ -33,7 +33,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tbtjax._regular import FastLevel, shift
+from tbtjax._regular import FastLevel, most_asking, of_each
 
 _FAST = jnp.float32
 _HIGHEST = 80.0  # beyond, e^{−y} leaves float32
@@ -61,66 +61,65 @@ def ray_level(
     beta: jax.Array,
     lower: jax.Array,
     upper: jax.Array,
-    budget_of,
+    worth: jax.Array,
+    worth_of,
     *,
     most_ranks: int,
 ) -> FastLevel:
     """Δ* of a chunk's games whose stable levels are shown to be a ray.
 
     Args:
-      alpha: `[games, n]`, n ≥ 2.
-      beta: `[games, n]`.
-      lower: `[games, n]`.
-      upper: `[games, n]`.
-      budget_of: takes a (traced) number of ranks j to `[games, n]`: what passing the model j
-        places above is worth to each model, in steps; anything where there is none.
+      alpha: `[n, games]`, n ≥ 2.
+      beta: `[n, games]`.
+      lower: `[n, games]`.
+      upper: `[n, games]`.
+      worth: `[n − 1, games]` what passing the next stronger model is worth, in steps.
+      worth_of: takes the (traced) indices of a weak model and a stronger one to what passing that
+        one is worth to it, `[games]`; asked for pairs further apart.
       most_ranks: pairs up to so many places apart are checked: 1 for adjacent deviations, n − 1
         for all.
 
     Returns:
       The level of each game.
     """
-    n = alpha.shape[1]
-    alphas, betas, lowers, uppers = (x.astype(_FAST).T for x in (alpha, beta, lower, upper))
+    n = len(alpha)
+    alphas, betas, lowers, uppers = (x.astype(_FAST) for x in (alpha, beta, lower, upper))
 
-    def rows(ranks):
-        """a, b, g and β_k − β_w of each model and the one `ranks` above, `[n, games]` float32."""
-        b = shift(upper, ranks) - upper
-        columns = (
-            shift(lower, ranks) - lower,
-            jnp.where(b < 0, jnp.nan, b),  # no ray
-            budget_of(ranks),
-            shift(beta, ranks) - beta,
+    def differences(rival, weak):
+        """a, b and β_k − β_w, float32."""
+        a, b = lower[rival] - lower[weak], upper[rival] - upper[weak]
+        b = jnp.where(b < 0, jnp.nan, b)  # no ray
+        return a.astype(_FAST), b.astype(_FAST), (beta[rival] - beta[weak]).astype(_FAST)
+
+    stronger, weaker = slice(None, -1), slice(1, None)
+    adjacent = (*differences(stronger, weaker), worth.astype(_FAST))
+
+    def pair_of(weak, rival, a, b, gain, g):
+        floor, ceiling = lowers[rival], uppers[rival]
+        floor_weak, ceiling_weak = lowers[weak], uppers[weak]
+        return _Pair(
+            alphas[rival],
+            betas[rival],
+            alphas[weak],
+            betas[weak],
+            a,
+            b,
+            ceiling_weak - floor,
+            ceiling - floor_weak,
+            (ceiling - floor) * (ceiling_weak - floor_weak),
+            g,
+            gain,
         )
-        return tuple(x.astype(_FAST).T for x in columns)
 
-    adjacent = rows(1)
+    def over_pairs(body, init):
+        def step(rival, carry):
+            pair = pair_of(rival + 1, rival, *(x[rival] for x in adjacent))
+            return body(rival + 1, pair, carry)
 
-    def over_pairs(body, init, pairs=adjacent, ranks=1):
-        def step(weak, carry):
-            rival = weak - ranks
-            a, b, g, gain = (x[weak] for x in pairs)
-            floor, ceiling = lowers[rival], uppers[rival]
-            floor_weak, ceiling_weak = lowers[weak], uppers[weak]
-            pair = _Pair(
-                alphas[rival],
-                betas[rival],
-                alphas[weak],
-                betas[weak],
-                a,
-                b,
-                ceiling_weak - floor,
-                ceiling - floor_weak,
-                (ceiling - floor) * (ceiling_weak - floor_weak),
-                g,
-                gain,
-            )
-            return body(weak, pair, carry)
-
-        return jax.lax.fori_loop(ranks, n, step, init)
+        return jax.lax.fori_loop(0, n - 1, step, init)
 
     # Derived from the inputs, so that it varies over devices as they do inside shard_map.
-    zero = jnp.where(jnp.isnan(alpha[:, 0]), 0, 0).astype(_FAST)
+    zero = jnp.where(jnp.isnan(alpha[0]), 0, 0).astype(_FAST)
     one = zero + 1
 
     def bound(_, pair, y):
@@ -130,43 +129,42 @@ def ray_level(
     start = jnp.minimum(over_pairs(bound, zero), _HIGHEST)
     decay = jnp.exp(-start)
 
-    def most_asking(weak, pair, best):
+    def target(_, pair):
         value, slope, curvature, above = _condition(pair, start, decay)
         asks = (above > 0) & (slope > 0)
-        target = jnp.where(asks, start + _step(value, slope, curvature), -jnp.inf)
-        more = target > best[0]
-        return tuple(
-            jnp.where(more, new, old) for new, old in zip((target, *pair, weak), best, strict=True)
-        )
+        return jnp.where(asks, start + _step(value, slope, curvature), 0)
 
-    nobody = (zero - jnp.inf, *[zero] * len(_Pair._fields), zero.astype(jnp.int32) + 1)
-    y, *quick, weak = over_pairs(most_asking, nobody)
-    quick = _Pair(*quick)
+    y, weak = most_asking(target, over_pairs, n, zero)
+    exact_pair = _take(alpha, beta, lower, upper, worth, weak)
+    quick = _Pair(*(x.astype(_FAST) for x in exact_pair))
 
     def refine(_, y):
         value, slope, curvature, above = _condition(quick, y, jnp.exp(-y))
         y = jnp.where(above > 0, y + _step(value, slope, curvature), 0)
         return jnp.clip(y, 0, _HIGHEST)
 
-    y = jax.lax.fori_loop(0, 3, refine, jnp.clip(y, 0, _HIGHEST))
-    y, exact = _polish(_take(alpha, beta, lower, upper, budget_of(1), weak), y)
+    y = jax.lax.fori_loop(0, 3, refine, jnp.minimum(y, _HIGHEST))
+    y, exact = _polish(exact_pair, y)
 
     level = y.astype(_FAST)
     decay = jnp.exp(-level)
     settled = exact & (level < _HIGHEST) & ((level == 0) | _is_unstable_before(quick, decay))
 
-    def holds(ranks):
-        def check(model, pair, settled):
-            return settled & _holds_on(pair, level, decay, (model == weak) & (ranks == 1))
+    def holds_adjacent(weak_one, pair, settled):
+        return settled & _holds_on(pair, level, decay, weak_one == weak)
 
-        return check
+    def holds_apart(ranks, settled):
+        def step(weak_one, settled):
+            rival = weak_one - ranks
+            g = worth_of(weak_one, rival).astype(_FAST)
+            pair = pair_of(weak_one, rival, *differences(rival, weak_one), g)
+            return settled & _holds_on(pair, level, decay, False)
 
-    settled = jax.lax.fori_loop(
-        1,
-        most_ranks + 1,
-        lambda ranks, settled: over_pairs(holds(ranks), settled, rows(ranks), ranks),
-        settled,
-    )
+        return jax.lax.fori_loop(ranks, n, step, settled)
+
+    settled = over_pairs(holds_adjacent, settled)
+    if most_ranks > 1:
+        settled = jax.lax.fori_loop(2, most_ranks + 1, holds_apart, settled)
     return FastLevel(y, weak, settled)
 
 
@@ -196,27 +194,23 @@ def _step(value, slope, curvature) -> jax.Array:
     return -newton / (1 - x * (1 / 2 - x * (1 / 12)))
 
 
-def _take(alpha, beta, lower, upper, budget, weak) -> _Pair:
+def _take(alpha, beta, lower, upper, worth, weak) -> _Pair:
     """One adjacent pair of each game, in the games' dtype."""
-
-    def at(x, index):
-        return jnp.take_along_axis(x, index[:, None], axis=1, mode="promise_in_bounds")[:, 0]
-
     rival = weak - 1
-    beta_rival, beta_weak = at(beta, rival), at(beta, weak)
-    floor, ceiling = at(lower, rival), at(upper, rival)
-    floor_weak, ceiling_weak = at(lower, weak), at(upper, weak)
+    beta_rival, beta_weak = of_each(beta, rival), of_each(beta, weak)
+    floor, ceiling = of_each(lower, rival), of_each(upper, rival)
+    floor_weak, ceiling_weak = of_each(lower, weak), of_each(upper, weak)
     return _Pair(
-        at(alpha, rival),
+        of_each(alpha, rival),
         beta_rival,
-        at(alpha, weak),
+        of_each(alpha, weak),
         beta_weak,
         floor - floor_weak,
         ceiling - ceiling_weak,
         ceiling_weak - floor,
         ceiling - floor_weak,
         (ceiling - floor) * (ceiling_weak - floor_weak),
-        at(budget, weak),
+        of_each(worth, rival),
         beta_rival - beta_weak,
     )
 

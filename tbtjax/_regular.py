@@ -10,9 +10,9 @@ One pair binds, so only it needs full precision:
 1. float32, all pairs: a lower bound of the largest root, from one logarithm a pair;
 2. float32, all pairs: from there one step of Halley's method; the pair that asks for most binds;
 3. float32, this pair: two more steps. |h″/h′| ≤ 1 everywhere, so they converge from any start;
-4. the games' dtype, this pair: one more step. With x = (e^s − 1 − q)/(1 + q) = e^h − 1 small, h
-   comes from its series: two exponentials, no logarithm, and no digits lost. The step is cubically
-   exact, so its own length bounds what is left;
+4. the games' dtype, this pair: one more step, or two. With x = (e^s − 1 − q)/(1 + q) = e^h − 1
+   small, h comes from its series: two exponentials, no logarithm, and no digits lost. The step is
+   cubically exact, so its own length bounds what is left;
 5. float32, all pairs: every other pair holds, by more than the rounding of this check.
 
 A game that fails any of this, is not of this kind, or holds a NaN is reported as not settled and
@@ -42,40 +42,41 @@ class FastLevel(NamedTuple):
     settled: jax.Array
 
 
-def regular_level(alpha: jax.Array, beta: jax.Array, budget_of, *, most_ranks: int) -> FastLevel:
+def regular_level(
+    alpha: jax.Array, beta: jax.Array, worth: jax.Array, worth_of, *, most_ranks: int
+) -> FastLevel:
     """Δ* of the regular games of a chunk.
 
     Args:
-      alpha: `[games, n]`, n ≥ 2.
-      beta: `[games, n]`.
-      budget_of: takes a (traced) number of ranks j to `[games, n]`: what passing the model j
-        places above is worth to each model, in steps; anything where there is none.
+      alpha: `[n, games]`, n ≥ 2.
+      beta: `[n, games]`.
+      worth: `[n − 1, games]` what passing the next stronger model is worth, in steps.
+      worth_of: takes the (traced) indices of a weak model and a stronger one to what passing that
+        one is worth to it, `[games]`; asked for pairs further apart.
       most_ranks: pairs up to so many places apart are checked: 1 for adjacent deviations, n − 1
         for all.
 
     Returns:
       The level of each game.
     """
-    n = alpha.shape[1]
+    n = len(alpha)
     inverse = 1 / beta.astype(_FAST)
+    adjacent = (
+        (alpha[:-1] - alpha[1:]).astype(_FAST) * inverse[1:],
+        (beta[:-1] - beta[1:]).astype(_FAST) * inverse[1:],
+        worth.astype(_FAST),
+    )
 
-    def rows(ranks):
-        """d, m and g of each model against the one `ranks` places above, `[n, games]` float32."""
-        above_alpha, above_beta = shift(alpha, ranks), shift(beta, ranks)
-        d = (above_alpha - alpha).astype(_FAST) * inverse
-        m = (above_beta - beta).astype(_FAST) * inverse
-        return d.T, m.T, budget_of(ranks).astype(_FAST).T
+    def over_pairs(body, init):
+        d, m, g = adjacent
 
-    adjacent = rows(1)
+        def step(rival, carry):
+            return body(rival + 1, d[rival], m[rival], g[rival], carry)
 
-    def over_pairs(body, init, pairs=adjacent, ranks=1):
-        d, m, g = pairs
-        return jax.lax.fori_loop(
-            ranks, n, lambda weak, carry: body(weak, d[weak], m[weak], g[weak], carry), init
-        )
+        return jax.lax.fori_loop(0, n - 1, step, init)
 
     # Derived from the inputs, so that it varies over devices as they do inside shard_map.
-    zero = jnp.where(jnp.isnan(alpha[:, 0]), 0, 0).astype(_FAST)
+    zero = jnp.where(jnp.isnan(alpha[0]), 0, 0).astype(_FAST)
 
     def bound(_, d, m, g, y):
         # log(1 + g) seen from y = 0, or log(g) − y ≤ log(1 + g·e^{−y}).
@@ -86,55 +87,75 @@ def regular_level(alpha: jax.Array, beta: jax.Array, budget_of, *, most_ranks: i
     start = over_pairs(bound, zero)
     decay = jnp.exp(-start)
 
-    def most_asking(weak, d, m, g, best):
+    def target(_, d, m, g):
         q = g * decay
-        h = d + m * start - jnp.log(1 + q)
-        target = start - _halley(h, m, q)
-        more = target > best[0]
-        return tuple(
-            jnp.where(more, new, old)
-            for new, old in zip((target, d, m, g, weak), best, strict=True)
-        )
+        return start - _halley(d + m * start - jnp.log(1 + q), m, q)
 
-    nobody = (zero - jnp.inf, zero, zero, zero, zero.astype(jnp.int32) + 1)
-    y, d, m, g, weak = over_pairs(most_asking, nobody)
-    y = jnp.maximum(y, 0)
+    y, weak = most_asking(target, over_pairs, n, zero)
+    exact_pair = _take(alpha, beta, worth, weak)
+    d, m, g = (x.astype(_FAST) for x in exact_pair)
     for _ in range(2):
         q = g * jnp.exp(-y)
         y = jnp.maximum(y - _halley(d + m * y - jnp.log1p(q), m, q), 0)
-    y, exact = _polish(alpha, beta, budget_of(1), y, weak)
+    y, exact = _polish(*exact_pair, y)
 
     level = y.astype(_FAST)
     decay = jnp.exp(-level)
 
-    def holds(ranks):
-        def check(model, d, m, g, settled):
-            s, needed = d + m * level, jnp.log(1 + g * decay)
-            # Rounding: of 1 + q before the logarithm, and of the terms.
-            surely = s - needed >= 2.5e-7 + 5e-7 * (s + needed + level)
-            is_binding = (model == weak) & (ranks == 1)
-            regular = (d >= 0) & (d < jnp.inf) & (m >= 0) & (m < jnp.inf) & (g >= 0) & (g < jnp.inf)
-            return settled & (surely | is_binding) & regular & (inverse_rows[model] > 0)
+    def holds(model, d, m, g, settled, *, is_binding=False):
+        s, needed = d + m * level, jnp.log(1 + g * decay)
+        # Rounding: of 1 + q before the logarithm, and of the terms.
+        surely = s - needed >= 2.5e-7 + 5e-7 * (s + needed + level)
+        regular = (d >= 0) & (d < jnp.inf) & (m >= 0) & (m < jnp.inf) & (g >= 0) & (g < jnp.inf)
+        return settled & (surely | is_binding) & regular & (inverse[model] > 0)
 
-        return check
+    def holds_adjacent(model, d, m, g, settled):
+        return holds(model, d, m, g, settled, is_binding=model == weak)
 
-    inverse_rows = inverse.T
+    def holds_apart(ranks, settled):
+        def step(model, settled):
+            rival = model - ranks
+            d = (alpha[rival] - alpha[model]).astype(_FAST) * inverse[model]
+            m = (beta[rival] - beta[model]).astype(_FAST) * inverse[model]
+            return holds(model, d, m, worth_of(model, rival).astype(_FAST), settled)
+
+        return jax.lax.fori_loop(ranks, n, step, settled)
+
     settled = exact & (level < 80)  # beyond, e^{−y} leaves float32
-    settled = over_pairs(holds(1), settled)
+    settled = over_pairs(holds_adjacent, settled)
     if most_ranks > 1:
-        settled = jax.lax.fori_loop(
-            2,
-            most_ranks + 1,
-            lambda ranks, done: over_pairs(holds(ranks), done, rows(ranks), ranks),
-            settled,
-        )
+        settled = jax.lax.fori_loop(2, most_ranks + 1, holds_apart, settled)
     return FastLevel(y, weak, settled)
 
 
-def shift(x: jax.Array, ranks) -> jax.Array:
-    """`[games, n]`: the value of the model `ranks` places above each; anything where none is."""
-    n = x.shape[1]
-    return jax.lax.dynamic_slice_in_dim(jnp.concatenate([x, x], axis=1), n - ranks, n, axis=1)
+def most_asking(target, over_pairs, n: int, zero: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The largest of the levels that the pairs ask for, and whose it is.
+
+    The level and the pair travel as one number, so that one array is carried from pair to pair: the
+    last bits of the float are the pair's.
+
+    Args:
+      target: takes a weak model and what `over_pairs` knows of its pair to a level, `[games]`.
+      over_pairs: loops over the pairs.
+      n: number of models.
+      zero: `[games]` float32.
+
+    Returns:
+      The level `[games]`, 0 at the least and less its last bits, and the weak model, int32; the
+      first of equals.
+    """
+    last = (1 << (n - 1).bit_length()) - 1
+
+    def look(weak, *pair_and_best):
+        *pair, best = pair_and_best
+        level = jnp.maximum(target(weak, *pair), 0)
+        bits = jax.lax.bitcast_convert_type(level, jnp.int32)
+        return jnp.maximum(best, (bits & ~last) | (n - weak))
+
+    # Floats from 0 on are ordered as their bits are; NaN comes last.
+    best = over_pairs(look, zero.astype(jnp.int32))
+    level = jax.lax.bitcast_convert_type(best & ~last, jnp.float32)
+    return level, jnp.minimum(n - (best & last), n - 1)
 
 
 def _halley(h: jax.Array, m: jax.Array, q: jax.Array) -> jax.Array:
@@ -144,21 +165,30 @@ def _halley(h: jax.Array, m: jax.Array, q: jax.Array) -> jax.Array:
     return 2 * h * slope / (2 * slope * slope + h * q * inverse * inverse)
 
 
-def _polish(alpha, beta, budget, y, weak):
+def _take(alpha, beta, worth, weak) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """d, m and g of one adjacent pair of each game, in the games' dtype."""
+    beta_weak = of_each(beta, weak)
+    d = (of_each(alpha, weak - 1) - of_each(alpha, weak)) / beta_weak
+    m = (of_each(beta, weak - 1) - beta_weak) / beta_weak
+    return d, m, of_each(worth, weak - 1)
+
+
+def _polish(d, m, g, y):
     """The last step, in the games' dtype, and whether it was short enough to be the last."""
-    column = weak[:, None]
 
-    def at(x, index):
-        return jnp.take_along_axis(x, index, axis=1, mode="promise_in_bounds")[:, 0]
+    def step(y):
+        q = g * jnp.exp(-y)
+        # Far from the root only the sign counts, and the step is not accepted.
+        x = jnp.minimum((jnp.expm1(d + m * y) - q) / (1 + q), 1e-2)
+        h = x * (1 - x * (1 / 2 - x * (1 / 3 - x * (1 / 4 - x * (1 / 5)))))
+        step = jnp.maximum(-_halley(h, m, q), -y)
+        return y + step, jnp.abs(step) < (4 * jnp.finfo(d.dtype).eps) ** (1 / 3)
 
-    beta_weak = at(beta, column)
-    d = (at(alpha, column - 1) - at(alpha, column)) / beta_weak
-    m = (at(beta, column - 1) - beta_weak) / beta_weak
-    y = y.astype(alpha.dtype)
-    q = at(budget, column) * jnp.exp(-y)
-    # Far from the root only the sign counts, and the step is not accepted.
-    x = jnp.minimum((jnp.expm1(d + m * y) - q) / (1 + q), 1e-2)
-    h = x * (1 - x * (1 / 2 - x * (1 / 3 - x * (1 / 4 - x * (1 / 5)))))
-    step = jnp.maximum(-_halley(h, m, q), -y)
-    short = (4 * jnp.finfo(alpha.dtype).eps) ** (1 / 3)
-    return y + step, jnp.abs(step) < short
+    y, exact = step(y.astype(d.dtype))
+    # Where h is nearly level, float32 ends too far from the root: once more, in such a chunk.
+    return jax.lax.cond(jnp.all(exact), lambda y: (y, exact), step, y)
+
+
+def of_each(x: jax.Array, index: jax.Array) -> jax.Array:
+    """`[games]`: from each game's column of `[rows, games]` the row at its `[games]` index."""
+    return jnp.take_along_axis(x, index[None], axis=0, mode="promise_in_bounds")[0]

@@ -33,7 +33,7 @@ from tbtjax._audit import (
 )
 from tbtjax._audit_pairs import PairFindings, pair_findings
 from tbtjax._audit_words import report_in_words, violations_in_words
-from tbtjax._batch import map_games
+from tbtjax._batch import Roads, map_games
 from tbtjax._checks import as_level
 from tbtjax._records import Record, align
 from tbtjax._rivals import stronger_rivals
@@ -320,7 +320,7 @@ def _of_costs(game: RankingGame, max_effort: jax.Array) -> _CostAudit:
         )
 
     audited = align(_Audited(game, max_effort[..., None]))
-    return map_games(find, audited, entries_per_game=GRID_EFFORTS * game.num_models)
+    return map_games(Roads(find), audited, entries_per_game=GRID_EFFORTS * game.num_models)
 
 
 @jax.jit
@@ -345,7 +345,7 @@ def _of_curves(game: RankingGame, max_effort: jax.Array) -> _CurveAudit:
 
     audited = align(_Audited(game, max_effort[..., None]))
     looks_at_pairs = 4 if isinstance(game.curves, PowerLaw) else GRID_EFFORTS
-    return map_games(find, audited, entries_per_game=looks_at_pairs * n * n)
+    return map_games(Roads(find), audited, entries_per_game=looks_at_pairs * n * n)
 
 
 def _square(finding: Finding, size: int, n: int) -> Finding:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from tbtjax._batch import map_games
+from tbtjax._batch import Roads, map_games
 from tbtjax._checks import as_array, as_level, check_broadcast
 from tbtjax._records import Record, align
 from tbtjax._rivals import compare_scores, is_ahead
@@ -183,7 +183,7 @@ def _enumerate(grid: _Grid, ties: Ties, max_equilibria: int) -> GridEquilibria:
     n, count = grid.levels.shape[-2:]
     grid = align(jax.lax.stop_gradient(grid))
     solve = functools.partial(_solve, ties=ties, max_equilibria=max_equilibria)
-    return map_games(solve, grid, entries_per_game=max(n, 1) * count**n)
+    return map_games(Roads(solve), grid, entries_per_game=max(n, 1) * count**n)
 
 
 def _solve(grid: _Grid, ties: Ties, max_equilibria: int) -> GridEquilibria:

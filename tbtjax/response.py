@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tbtjax._batch import map_games
+from tbtjax._batch import Roads, map_games
 from tbtjax._checks import as_array
 from tbtjax._records import Record
 from tbtjax._rivals import (
@@ -353,7 +353,7 @@ def _by_chunks(solve: Any, profiles: _Profiles) -> Any:
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (size, n)), solve(chunk))
 
     tree = jax.lax.stop_gradient(profiles)
-    return map_games(solve_all, tree, entries_per_game=max(n * n, 1))
+    return map_games(Roads(solve_all), tree, entries_per_game=max(n * n, 1))
 
 
 def _ranks(at: Standing, efforts: jax.Array) -> jax.Array:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tbtjax import _implicit, _intervals, _pieces, _rays, _regular, _scan
-from tbtjax._batch import map_games, solve_again
+from tbtjax._batch import Roads, map_games
 from tbtjax._records import Record, align
 from tbtjax._rivals import (
     Deviations,
@@ -178,18 +178,17 @@ def _threshold(game: RankingGame, deviations: Deviations, scan_levels: int):
     shape = game.batch_shape
     game = align(game)
     fixed = jax.lax.stop_gradient(game)
-    exact = isinstance(game.curves, PowerLaw)
-
-    def solve(chunk):
-        if exact:
-            return _power_law(chunk, deviations)
-        return _scanned(chunk, deviations, scan_levels)
-
-    def solve_pairs(chunk):
-        return _power_law_by_pair(chunk) if exact else _scanned_by_pair(chunk, scan_levels)
-
-    found: _Levels = map_games(solve, fixed, entries_per_game=max(n, 1))
-    each, each_rival = map_games(solve_pairs, fixed, entries_per_game=max(n, 1))
+    if isinstance(game.curves, PowerLaw):
+        complete = functools.partial(_all_levels, deviations=deviations)
+        roads, pair_roads = Roads(complete), Roads(_all_by_pair)
+        if n >= 2 and game.present is None:
+            roads = Roads(functools.partial(_ray, deviations=deviations), complete)
+            pair_roads = Roads(_ray_by_pair, _all_by_pair)
+    else:
+        roads = Roads(lambda chunk: _scanned(chunk, deviations, scan_levels))
+        pair_roads = Roads(lambda chunk: _scanned_by_pair(chunk, scan_levels))
+    found: _Levels = map_games(roads, fixed, entries_per_game=max(n, 1))
+    each, each_rival = map_games(pair_roads, fixed, entries_per_game=max(n, 1))
     failed = found.status >= Status.NOT_CONVERGED
 
     def level(y, pair, rival):
@@ -339,42 +338,13 @@ def _different_limit_pairs(game: RankingGame, rows: _PairRows) -> _pieces.Limite
     )
 
 
-def _power_law(game: RankingGame, deviations: Deviations) -> _Levels:
-    """Power laws: every pair's stable levels are known exactly."""
-    if game.num_models < 2:
-        return _undecided(game)
-    if game.present is None:
-        return _ray_first(game, deviations)
-    return _all_levels(game, deviations)
-
-
-def _ray_first(game: RankingGame, deviations: Deviations) -> _Levels:
-    """The fast road for the games it settles, the complete one for the others."""
-    n, size = game.num_models, _size(game)
-    rewards = jnp.broadcast_to(game.rewards, (game.rewards.shape[0], n))
-
-    def budget_of(ranks):
-        gain = _regular.shift(rewards, ranks) - rewards
-        gain = jnp.where(jnp.arange(n) >= ranks, gain, 0)
-        worth = game.cost.effort_worth(gain)
-        # A rising reward is invalid, not a gap of nothing.
-        return jnp.broadcast_to(jnp.where(gain < 0, jnp.nan, worth), (size, n))
-
-    def wide(x):
-        return jnp.broadcast_to(x, (size, n))
-
-    curves = game.curves
-    alpha, beta = wide(curves.alpha), wide(curves.beta)
+def _ray(game: RankingGame, deviations: Deviations) -> tuple[_Levels, jax.Array]:
+    """The fast road of power laws, and the games that it leaves open, `[games]`."""
+    n = game.num_models
+    columns = _columns_of(game)
     most_ranks = n - 1 if deviations == "all" else 1
-    if curves.has_equal_limits:
-        found = _regular.regular_level(alpha, beta, budget_of, most_ranks=most_ranks)
-    else:
-        lower, upper = wide(curves.lower), wide(curves.upper)
-        found = _rays.ray_level(alpha, beta, lower, upper, budget_of, most_ranks=most_ranks)
-    # What the fast road does not look at itself.
-    rest = [p for p in problems(game) if p.argument not in ("alpha", "beta", "rewards")]
-    usable = functools.reduce(jnp.logical_and, [~jnp.any(p.bad, axis=-1) for p in rest])
-    settled = found.settled & usable
+    found = _fast_level(game, columns.curves, columns.worth, columns.worth_of, most_ranks)
+    settled = found.settled & _is_usable(game)
     y, unstable = found.y, found.y > 0
     pair = jnp.where(unstable, found.weak, -1)
     rival = jnp.where(unstable, found.weak - 1, -1)
@@ -382,11 +352,75 @@ def _ray_first(game: RankingGame, deviations: Deviations) -> _Levels:
     nobody = jnp.full_like(pair, -1)
     status = jnp.where(unstable, Status.FOUND, Status.STABLE_AT_ZERO).astype(jnp.int32)
     levels = _Levels(y, never, y, pair, rival, nobody, nobody, pair, rival, status)
-    return solve_again(lambda games: _all_levels(games, deviations), game, ~settled, levels)
+    return levels, ~settled
+
+
+class _Columns(NamedTuple):
+    """A chunk without a mask of models, games in contiguous lanes, models in the order given.
+
+    Attributes:
+      curves: alpha, beta, lower and upper, `[n, games]` each.
+      rewards: `[n, games or 1]`.
+      cost: the cost; its leaves are `[n or 1, games or 1, ...]`.
+    """
+
+    curves: tuple[jax.Array, ...]
+    rewards: jax.Array
+    cost: Any
+
+    @property
+    def worth(self) -> jax.Array:
+        """`[n − 1, games]` what passing the next stronger model is worth, in steps."""
+        rewards, shape = self.rewards, (len(self.rewards) - 1, self.curves[0].shape[1])
+        cost = jax.tree.map(lambda x: x[1:] if len(x) > 1 else x, self.cost)
+        return jnp.broadcast_to(_worth(cost, rewards[:-1] - rewards[1:]), shape)
+
+    def worth_of(self, weak, rival) -> jax.Array:
+        """`[games]` what passing the rival is worth to the weak model, in steps."""
+        cost = jax.tree.map(lambda x: x[weak if len(x) > 1 else 0], self.cost)
+        return _worth(cost, self.rewards[rival] - self.rewards[weak])
+
+
+def _worth(cost: Any, gain: jax.Array) -> jax.Array:
+    """The gain in steps; NaN where it is negative: a rising reward is invalid, not no gap."""
+    return jnp.where(gain < 0, jnp.nan, cost.effort_worth(gain))
+
+
+def _columns_of(game: RankingGame) -> _Columns:
+    shape = (_size(game), game.num_models)
+
+    def turned(x):
+        return jnp.swapaxes(x, 0, 1)
+
+    curves = tuple(
+        turned(jnp.broadcast_to(getattr(game.curves, name), shape))
+        for name in ("alpha", "beta", "lower", "upper")
+    )
+    rewards = jnp.broadcast_to(game.rewards, (len(game.rewards), game.num_models))
+    return _Columns(curves, turned(rewards), jax.tree.map(turned, game.cost))
+
+
+def _fast_level(game: RankingGame, curves, worth, worth_of, most_ranks: int) -> _regular.FastLevel:
+    """What the fast road for the game's curves finds of games in contiguous lanes."""
+    alpha, beta, lower, upper = curves
+    if game.curves.has_equal_limits:
+        return _regular.regular_level(alpha, beta, worth, worth_of, most_ranks=most_ranks)
+    return _rays.ray_level(alpha, beta, lower, upper, worth, worth_of, most_ranks=most_ranks)
+
+
+def _is_usable(game: RankingGame) -> jax.Array:
+    """Whether the parameters that the fast roads do not look at themselves are valid, `[games]`."""
+    rest = [p for p in problems(game) if p.argument not in ("alpha", "beta", "rewards")]
+    return functools.reduce(jnp.logical_and, [~jnp.any(p.bad, axis=-1) for p in rest])
 
 
 def _all_levels(game: RankingGame, deviations: Deviations) -> _Levels:
-    """The complete road: both ends of the first stretch and what comes after it."""
+    """The complete road of power laws: both ends of the first stretch and what comes after it.
+
+    Every pair's stable levels are known exactly.
+    """
+    if game.num_models < 2:
+        return _undecided(game)
     valid = jnp.broadcast_to(is_valid(game), (_size(game),))
     rows = _pair_rows(game, deviations)
     if game.curves.has_equal_limits:
@@ -405,14 +439,23 @@ def _all_levels(game: RankingGame, deviations: Deviations) -> _Levels:
     return _levels(first, last, settled, deciding, _status(valid, converged, first, last))
 
 
-def _power_law_by_pair(game: RankingGame) -> tuple[jax.Array, jax.Array]:
+def _ray_by_pair(game: RankingGame) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    """The fast road to `_all_by_pair`, and the games that it leaves open, `[games]`."""
+    shape = (game.num_models - 1, _size(game))
+    columns = _columns_of(game)
+    # A pair is a game of two models.
+    of_two = [jnp.stack([x[:-1].ravel(), x[1:].ravel()]) for x in columns.curves]
+    found = _fast_level(game, of_two, columns.worth.reshape(1, -1), None, 1)
+    settled = jnp.all(found.settled.reshape(shape), axis=0) & _is_usable(game)
+    return (found.y.reshape(shape).T, _rivals_by_pair(game)), ~settled
+
+
+def _all_by_pair(game: RankingGame) -> tuple[jax.Array, jax.Array]:
     """First stable y of each adjacent pair alone and its rival, `[games, n − 1]`."""
-    size = _size(game)
-    n = game.num_models
+    size, n = _size(game), game.num_models
     if n < 2:
         return jnp.zeros((size, 0), game.dtype), jnp.zeros((size, 0), int)
     rows = _pair_rows(game, "adjacent")
-
     if game.curves.has_equal_limits:
         # Each pair is a game of its own.
         pairs = [x.reshape(1, -1) for x in _equal_limit_pairs(game, rows)]
@@ -420,9 +463,13 @@ def _power_law_by_pair(game: RankingGame) -> tuple[jax.Array, jax.Array]:
         first = first.reshape(rows.free.shape)
     else:
         first = _pieces.first_stable(_different_limit_pairs(game, rows))
-    first = first.T
-    rival = jnp.broadcast_to(next_stronger(game).index[0], (size, n))
-    return first[:, first.shape[1] - (n - 1) :], rival[:, 1:]
+    return first.T[:, first.shape[0] - (n - 1) :], _rivals_by_pair(game)
+
+
+def _rivals_by_pair(game: RankingGame) -> jax.Array:
+    """The next stronger model of each but the strongest, `[games, n − 1]`."""
+    shape = (_size(game), game.num_models)
+    return jnp.broadcast_to(next_stronger(game).index[0], shape)[:, 1:]
 
 
 def _scanned(game: RankingGame, deviations: Deviations, scan_levels: int) -> _Levels:
