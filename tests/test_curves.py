@@ -1,6 +1,7 @@
 """Score curves, against exact numbers, NumPy's interpolation and searches by brute force."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,13 @@ from random_games import KINDS, random_games
 
 import tbtjax
 from tbtjax.curves import CurveFamily, PowerLaw, Tabulated
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def ask(curves, method, *arguments):
+    """`curves.method(*arguments)` as one program, where alone each of its operations is one."""
+    return getattr(curves, method)(*arguments)
+
 
 # ---------------------------------------------------------------------------------------------
 # Power laws
@@ -33,7 +41,7 @@ def test_scores_are_exact(kind, dtype):
     games = random_games(1, 6, 3, kind, dtype)
     efforts = np.array([0, 0.5, 30, 4e4, 1e9], dtype)
     curves = tbtjax.power_law(*(games[k] for k in ("alpha", "beta", "lower", "upper")))
-    found = np.asarray(jax.vmap(curves.score, out_axes=1)(efforts))
+    found = np.asarray(ask(curves, "score", efforts[:, None, None]).swapaxes(0, 1))
     assert found.dtype == dtype
     expected = exact_scores(games, efforts)
     # A logit z is right to a few units in the last place of its parts; then v = l + (u − l)·σ(z).
@@ -45,10 +53,9 @@ def test_scores_are_exact(kind, dtype):
 
 def test_scores_keep_their_digits_down_to_tiny_odds(dtype):
     curves = tbtjax.power_law(np.array([-60.0], dtype), np.array([0.5], dtype))
-    assert float(curves.score(dtype.type(0))[0]) == pytest.approx(np.exp(-60.0), rel=1e-4)
-    assert float(curves.score(dtype.type(np.expm1(20.0)))[0]) == pytest.approx(
-        np.exp(-50), rel=1e-4
-    )
+    for effort, odds in ((0, -60), (np.expm1(20), -50)):
+        score = ask(curves, "score", dtype.type(effort))
+        assert float(score[0]) == pytest.approx(np.exp(odds), rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["equal_limits", "different_limits"])
@@ -57,13 +64,13 @@ def test_effort_and_score_undo_each_other(kind, dtype):
     curves = tbtjax.power_law(*(games[k] for k in ("alpha", "beta", "lower", "upper")))
     effort = np.random.default_rng(3).uniform(0, 6, (2_000, 4)).astype(dtype)
     effort = np.expm1(effort)
-    score = np.asarray(curves.score(effort))
+    score = np.asarray(ask(curves, "score", effort))
     # One unit in the last place of a score is an effort of so many steps.
     unit = np.spacing(score)
     width = games["upper"] - games["lower"]
     share = (score - games["lower"]) / width
     slope = width * share * (1 - share) * games["beta"] / (1 + effort)
-    back = np.asarray(curves.effort_to_reach(score))
+    back = np.asarray(ask(curves, "effort_to_reach", score))
     usable = slope * effort / unit > 100
     assert usable.mean() > 0.8
     logit = np.abs(games["alpha"]) + games["beta"] * np.log1p(effort)
@@ -77,7 +84,7 @@ def test_effort_to_reach_is_exact(x64):
     games = random_games(4, 20, 3, "different_limits")
     curves = tbtjax.power_law(*(games[k] for k in ("alpha", "beta", "lower", "upper")))
     targets = np.linspace(0.02, 0.98, 25)
-    found = curves.effort_to_reach(targets[:, None, None])
+    found = np.asarray(ask(curves, "effort_to_reach", targets[:, None, None]))
     for g in range(20):
         game = oracles.single_game(games, g)
         for i, target in enumerate(targets):
@@ -103,26 +110,26 @@ def power_law_of(dtype, *parameters):
 def test_limits(beta, limit, dtype):
     curves = power_law_of(dtype, 1.5, beta, 0.2, 0.9)
     eps = float(np.finfo(dtype).eps)
-    assert curves.limit() == pytest.approx(limit, rel=2 * eps)
-    far = curves.score(np.array(1e30, dtype))
+    assert ask(curves, "limit") == pytest.approx(limit, rel=2 * eps)
+    far = ask(curves, "score", dtype.type(1e30))
     assert far == pytest.approx(limit, rel=4 * eps)
 
 
 @pytest.mark.parametrize("beta", [0.0, -0.4])
 def test_curves_that_do_not_rise_reach_only_what_they_start_with(beta, dtype):
     curves = power_law_of(dtype, 1.0, beta, 0.1, 0.9)
-    start = curves.score(dtype.type(0))
-    assert curves.effort_to_reach(start) == 0
-    assert curves.effort_to_reach(start - dtype.type(0.3)) == 0
-    assert np.isinf(curves.effort_to_reach(start + dtype.type(0.01)))
-    assert np.isinf(curves.effort_to_reach(curves.upper))
+    start = np.asarray(ask(curves, "score", dtype.type(0)))
+    scores = np.array([start, start - dtype.type(0.3), start + dtype.type(0.01), curves.upper])
+    assert scores.dtype == dtype
+    found = ask(curves, "effort_to_reach", scores)
+    assert found[:, 0].tolist() == [0, 0, np.inf, np.inf]
 
 
 def test_effort_to_reach_at_the_edges(dtype):
     curves = power_law_of(dtype, 0.0, 1.0, 0.25, 0.75)
     # Below the lower limit and at the start: nothing to do. At and above the upper limit: never.
     scores = np.array([0.0, 0.25, 0.5, 0.625, 0.75, 0.9], dtype)
-    found = curves.effort_to_reach(scores)
+    found = ask(curves, "effort_to_reach", scores)
     assert found.tolist() == pytest.approx(
         [0, 0, 0, 2, np.inf, np.inf], rel=8 * float(np.finfo(dtype).eps)
     )
@@ -130,9 +137,9 @@ def test_effort_to_reach_at_the_edges(dtype):
 
 def test_saturated_scores_are_at_the_limit_and_never_nan(dtype):
     curves = power_law_of(dtype, 200.0, 1.0, 0.0, 0.9)
-    for effort in (0.0, 1e30, np.inf):
-        assert curves.score(np.array(effort, dtype)) == dtype.type(0.9)
-    assert np.isinf(curves.effort_to_reach(np.array(0.95, dtype)))
+    found = ask(curves, "score", np.array([0.0, 1e30, np.inf], dtype))
+    np.testing.assert_array_equal(found, dtype.type(0.9))
+    assert np.isinf(ask(curves, "effort_to_reach", np.array(0.95, dtype)))
 
 
 def test_efforts_have_finite_gradients_beside_the_unreachable(dtype):
@@ -147,7 +154,7 @@ def test_efforts_have_finite_gradients_beside_the_unreachable(dtype):
         effort = curves.effort_to_reach(score)
         return jnp.sum(jnp.where(jnp.isfinite(effort), effort, 0))
 
-    gradient, by_score = jax.grad(total, (0, 1))(curves, np.array(0.8, dtype))
+    gradient, by_score = jax.jit(jax.grad(total, (0, 1)))(curves, np.array(0.8, dtype))
     for leaf in jax.tree.leaves(gradient):
         assert np.isfinite(leaf).all()
     # 1 + e = odds·exp(−α): dE/ds = 1/(s(1 − s))·(1 + e) of the one that reaches it.
@@ -161,11 +168,12 @@ def test_rivals_stack_in_front(dtype):
     games = random_games(5, 3, 4, "different_limits", dtype)
     curves = tbtjax.power_law(*(games[k] for k in ("alpha", "beta", "lower", "upper")))
     scores = np.random.default_rng(6).uniform(0.2, 0.9, (5, 2, 3, 4)).astype(dtype)
-    found = curves.effort_to_reach(scores)
+    found = np.asarray(ask(curves, "effort_to_reach", scores))
     assert found.shape == scores.shape
     for index in np.ndindex(5, 2):
-        np.testing.assert_array_equal(found[index], curves.effort_to_reach(scores[index]))
-    assert curves.score(scores).shape == scores.shape
+        alone = ask(curves, "effort_to_reach", scores[index])
+        np.testing.assert_array_equal(found[index], alone)
+    assert ask(curves, "score", scores).shape == scores.shape
 
 
 def test_power_law_keeps_the_shapes_it_is_given():
@@ -230,12 +238,12 @@ def test_tabulated_scores_are_numpys_interpolation(dtype):
     efforts, scores = measured(7, 40, 6, dtype)
     curves = tbtjax.tabulated(efforts, scores)
     asked = np.linspace(0, 15, 61, dtype=dtype)
-    found = curves.score(asked[:, None])
+    found = np.asarray(ask(curves, "score", asked[:, None]))
     assert found.dtype == dtype and found.shape == (61, 40)
     for m in range(40):
         expected = np.interp(asked, efforts[m], scores[m])
         np.testing.assert_allclose(found[:, m], expected, atol=2 * float(np.finfo(dtype).eps))
-    np.testing.assert_array_equal(curves.limit(), scores[:, -1])
+    np.testing.assert_array_equal(ask(curves, "limit"), scores[:, -1])
 
 
 def test_shared_efforts_are_those_of_every_model(dtype):
@@ -243,7 +251,7 @@ def test_shared_efforts_are_those_of_every_model(dtype):
     shared = tbtjax.tabulated(efforts[0], scores)
     apart = tbtjax.tabulated(np.broadcast_to(efforts[0], (5, 4)), scores)
     asked = np.array([0, 0.6, 2.5, 70], dtype)[:, None]
-    np.testing.assert_array_equal(shared.score(asked), apart.score(asked))
+    np.testing.assert_array_equal(ask(shared, "score", asked), ask(apart, "score", asked))
     assert shared.num_models == 5 and shared.batch_shape == ()
 
 
@@ -262,15 +270,19 @@ def test_padding_is_as_if_it_were_not_there(dtype):
     asked = np.linspace(0, 20, 23, dtype=dtype)[:, None]
     targets = np.linspace(0, 1.1, 23, dtype=dtype)[:, None]
     start = dtype.type(1.5)
+
+    @jax.jit
+    def answers(curves):
+        found = curves.score(asked), curves.effort_to_reach(targets), curves.limit()
+        found += curves.effort_to_exceed(targets, start), curves.best_score(start, asked)
+        return found, [problem.bad for problem in curves.problems()]
+
+    expected, _ = answers(short)
     for long in padded:
-        np.testing.assert_array_equal(long.score(asked), short.score(asked))
-        np.testing.assert_array_equal(long.effort_to_reach(targets), short.effort_to_reach(targets))
-        np.testing.assert_array_equal(
-            long.effort_to_exceed(targets, start), short.effort_to_exceed(targets, start)
-        )
-        np.testing.assert_array_equal(long.best_score(start, asked), short.best_score(start, asked))
-        np.testing.assert_array_equal(long.limit(), short.limit())
-        assert not any(np.any(problem.bad) for problem in long.problems())
+        found, bad = answers(long)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert not any(np.any(x) for x in bad)
 
 
 def first_efforts(efforts, scores, target, start, strictly, rounding):
@@ -305,8 +317,8 @@ def test_first_effort_is_that_of_a_walk_along_the_curve(strictly, rising, dtype)
     # Eighths hit plateaus and points; thirds fall between.
     targets = np.concatenate([np.arange(-1, 10) / 8, np.arange(1, 6) / 6]).astype(dtype)
     for start in np.array([0, 0.25, 1.1, 4, 30], dtype):
-        find = curves.effort_to_exceed if strictly else curves.effort_to_reach
-        found = np.asarray(find(targets[:, None], start))
+        method = "effort_to_exceed" if strictly else "effort_to_reach"
+        found = np.asarray(ask(curves, method, targets[:, None], start))
         assert found.dtype == dtype
         for i, m in np.ndindex(found.shape):
             curve = (x[m].astype(float) for x in (efforts, scores))
@@ -318,21 +330,24 @@ def test_a_plateau_is_reached_at_its_begin_and_exceeded_at_its_end(dtype):
     curves = tbtjax.tabulated(
         np.array([0, 1, 3, 4], dtype), np.array([[0.25, 0.5, 0.5, 0.75]], dtype)
     )
-    half, zero = dtype.type(0.5), dtype.type(0)
-    assert curves.effort_to_reach(half) == 1
-    assert curves.effort_to_exceed(half, zero) == 3
-    assert curves.effort_to_exceed(half, dtype.type(2)) == 3
-    assert curves.effort_to_reach(half, dtype.type(2)) == 2
+
+    def effort(method, score, start):
+        return float(ask(curves, method, dtype.type(score), dtype.type(start))[0])
+
+    assert effort("effort_to_reach", 0.5, 0) == 1
+    assert effort("effort_to_exceed", 0.5, 0) == 3
+    assert effort("effort_to_exceed", 0.5, 2) == 3
+    assert effort("effort_to_reach", 0.5, 2) == 2
     # The last plateau never ends.
-    assert curves.effort_to_reach(dtype.type(0.75)) == 4
-    assert np.isinf(curves.effort_to_exceed(dtype.type(0.75), zero))
+    assert effort("effort_to_reach", 0.75, 0) == 4
+    assert effort("effort_to_exceed", 0.75, 0) == np.inf
 
 
 def test_best_score_is_the_best_on_the_way(dtype):
     efforts, scores = measured(11, 50, 6, dtype)
     curves = tbtjax.tabulated(efforts, scores)
     for start, budget in [(0, 0), (0.0, 3.1), (1.3, 0.2), (2, 50), (30, 1)]:
-        found = curves.best_score(dtype.type(start), dtype.type(budget))
+        found = np.asarray(ask(curves, "best_score", dtype.type(start), dtype.type(budget)))
         for m in range(50):
             inside = (efforts[m] >= start) & (efforts[m] <= start + budget)
             way = np.concatenate([efforts[m][inside], [start, start + budget]]).astype(dtype)
@@ -348,7 +363,7 @@ def test_a_weak_model_passes_on_the_way_to_a_worse_score(dtype):
     game = tbtjax.ranking_game(curves, [1.0, 0.0], tbtjax.linear_cost(0.1))
     effort = tbtjax.just_overtake_effort(game, 0.0)
     assert effort[0] == pytest.approx(5 / 3, rel=8 * float(np.finfo(dtype).eps))
-    assert curves.best_score(dtype.type(0), dtype.type(10))[1] == dtype.type(0.7)
+    assert ask(curves, "best_score", dtype.type(0), dtype.type(10))[1] == dtype.type(0.7)
     assert not tbtjax.is_zero_effort_pne(game, 0.0)
 
 
@@ -357,20 +372,25 @@ def test_tabulated_stacks_rivals_in_front(dtype):
     curves = tbtjax.tabulated(efforts.reshape(2, 3, 4), scores.reshape(2, 3, 4))
     assert curves.batch_shape == (2,) and curves.num_models == 3
     asked = np.random.default_rng(13).uniform(0, 1, (5, 4, 2, 3)).astype(dtype)
-    for method in (curves.score, curves.effort_to_reach):
-        found = method(asked)
+    for method in ("score", "effort_to_reach"):
+        found = np.asarray(ask(curves, method, asked))
         assert found.shape == asked.shape
         for index in np.ndindex(5, 4):
-            np.testing.assert_array_equal(found[index], method(asked[index]))
+            np.testing.assert_array_equal(found[index], ask(curves, method, asked[index]))
 
 
 @pytest.mark.parametrize(
     ("efforts", "scores", "argument", "index"),
     [
-        ([1.0, 2.0], [[0.1, 0.2]], "efforts must be 0 at the first point", 0),
-        ([0.0, 2.0, 2.0], [[0.1, 0.2, 0.3]], "efforts must be rising", 0),
-        ([0.0, 1.0, 2.0], [[0.1, np.nan, 0.3]], "scores must be finite, NaN only at the end", 0),
-        ([0.0, 1.0], [[0.5, 0.9], [0.1, np.inf]], "scores must be finite", 1),
+        ([1, 2, 3], [[0.1, 0.2, 0.3]] * 2, "efforts must be 0 at the first point", 0),
+        ([0, 2, 2], [[0.1, 0.2, 0.3]] * 2, "efforts must be rising", 0),
+        (
+            [0, 1, 2],
+            [[0.1, np.nan, 0.3], [0.1] * 3],
+            "scores must be finite, NaN only at the end",
+            0,
+        ),
+        ([0, 1, 2], [[0.5, 0.9, 0.9], [0.1, np.inf, np.inf]], "scores must be finite", 1),
     ],
 )
 def test_unusable_points_are_named(efforts, scores, argument, index):
@@ -397,8 +417,8 @@ def test_tabulated_errors(efforts, scores, message):
 
 def test_one_point_is_a_constant_curve(dtype):
     curves = tbtjax.tabulated(np.zeros(1, dtype), np.array([[0.5], [0.4]], dtype))
-    assert curves.score(dtype.type(9)).tolist() == curves.limit().tolist()
-    assert curves.effort_to_reach(dtype.type(0.45)).tolist() == [0, np.inf]
+    assert ask(curves, "score", dtype.type(9)).tolist() == ask(curves, "limit").tolist()
+    assert ask(curves, "effort_to_reach", dtype.type(0.45)).tolist() == [0, np.inf]
     # An unassailable lead: the zero profile is an equilibrium at once.
     game = tbtjax.ranking_game(curves, [1.0, 0.0], tbtjax.linear_cost(0.1))
     assert np.isinf(tbtjax.just_overtake_effort(game, 0.0)[0])
@@ -493,10 +513,11 @@ def test_own_family_under_jit_and_in_one_game(twins):
     np.testing.assert_allclose(tbtjax.just_overtake_effort(one, 2.0), found[0], rtol=1e-14)
 
 
-def test_own_family_with_nan_is_invalid():
-    curves = Hill(jnp.array([[1.0, 2.0], [jnp.nan, 2.0]]), jnp.ones((2, 2)))
-    game = tbtjax.ranking_game(curves, [1.0, 0.0], tbtjax.linear_cost(0.1))
+def test_own_family_with_nan_is_invalid(twins):
+    own, _ = twins
+    curves = dataclasses.replace(own.curves, half=own.curves.half.at[1, 0].set(jnp.nan))
+    game = dataclasses.replace(own, curves=curves)
     with pytest.raises(ValueError, match=r"curves must be without NaN.* first at index \(1, 0\)"):
         tbtjax.validate(game)
     status = tbtjax.stabilizing_threshold(game).status_names()
-    assert status[1] == "INVALID" and status[0] != "INVALID"
+    assert np.flatnonzero(np.asarray(status) == "INVALID").tolist() == [1]
