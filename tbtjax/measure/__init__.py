@@ -29,6 +29,7 @@ from tbtjax.measure.estimators import (
     overtake_brackets,
 )
 from tbtjax.measure.fit import FitFlag, PowerLawFit, fit_logit_ols, fit_power_law
+from tbtjax.measure.ordered import OrderedFit, fit_power_law_in_order
 from tbtjax.measure.readers import read_trajectories
 from tbtjax.measure.tabulate import tabulate
 from tbtjax.measure.trajectories import LeftOut, Trajectories, TrajectoryArrays, TrajectoryError
@@ -40,6 +41,7 @@ __all__ = [
     "FitFlag",
     "Interval",
     "LeftOut",
+    "OrderedFit",
     "PairEstimates",
     "PowerLawBootstrap",
     "PowerLawFit",
@@ -53,6 +55,7 @@ __all__ = [
     "estimate_pairs",
     "fit_logit_ols",
     "fit_power_law",
+    "fit_power_law_in_order",
     "interval",
     "local_slope_ratio",
     "overtake_brackets",
