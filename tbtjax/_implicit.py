@@ -35,7 +35,7 @@ def levels(game: RankingGame, y: jax.Array, weak: jax.Array, rival: jax.Array) -
 def _levels_jvp(primals, tangents):
     game, y, weak, rival = primals
     out = levels(game, y, weak, rival)
-    decided = (weak >= 0) & jnp.isfinite(out)
+    decided = (weak >= 0) & (out > 0) & jnp.isfinite(out)
     point = jnp.where(decided, out, 0)
     _, moved = jax.jvp(lambda g: _residual(g, point, weak, rival), (game,), (tangents[0],))
     _, slope = jax.jvp(lambda x: _residual(game, x, weak, rival), (point,), (jnp.ones_like(point),))

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -21,6 +22,20 @@ def programs_of_one_module():
     """A worker holds the compiled programs of the module at hand, not those of all it has run."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def measured():
+    """From the name of a file of the shared measurements to its path; skips where it is not."""
+
+    def path(name):
+        folder = os.environ.get("TBTJAX_DATA") or Path(__file__).parents[2] / "shared" / "data"
+        found = Path(folder) / name
+        if not found.exists():
+            pytest.skip(f"{found} is not there; set TBTJAX_DATA to the folder of the shared data")
+        return found
+
+    return path
 
 
 @pytest.fixture

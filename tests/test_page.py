@@ -133,13 +133,16 @@ def lines_drawn(browser, chart):
     return browser.execute_script(count, f"#{chart} .mark-line path")
 
 
-@pytest.fixture(scope="module")
-def packaged_page(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("page")
-    assert main(["analyze", "--resamples", "0", "--out", str(folder)]) == 0
+def page_of(folder, *arguments):
+    assert main(["analyze", *arguments, "--resamples", "0", "--out", str(folder)]) == 0
     page = folder / "report.html"
     assert main(["report", str(folder), "--out", str(page)]) == 0
     return page, json.loads((folder / "analysis.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def packaged_page(tmp_path_factory):
+    return page_of(tmp_path_factory.mktemp("page"))
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1100, False), (390, True)], ids=["wide", "phone"])
@@ -180,6 +183,38 @@ def test_a_browser_shows_numbers_and_switches_a_model_off(browser, packaged_page
 
     ink = browser.execute_script("return getComputedStyle(document.body).color")
     assert (sum(map(int, ink.removeprefix("rgb(").rstrip(")").split(","))) > 380) is dark
+    assert browser.get_log("browser") == []
+
+
+def test_a_browser_shows_the_55_models(browser, measured, tmp_path):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    source = str(measured("mmlu_finetuning.csv"))
+    page, document = page_of(tmp_path, source, "--lower", "0.25")
+    assert page.stat().st_size < 3e6
+    browser.get_log("browser")
+    open_page(browser, page, width=1100, dark=False)
+    models = [row["model"] for row in document["models"]]
+    assert len(models) == 55
+
+    # Every model is in the table with its own figures, and has a curve.
+    rows = browser.execute_script(
+        "return [...document.querySelectorAll('#fit-table tbody tr')]"
+        ".map(row => [...row.cells].map(cell => cell.dataset.value ?? cell.textContent))"
+    )
+    assert [row[0] for row in rows] == models
+    heads = browser.execute_script(
+        "return [...document.querySelectorAll('#fit-table thead th')].map(x => x.textContent)"
+    )
+    place = heads.index("χ²")
+    assert [float(row[place]) for row in rows] == [row["chi2"] for row in document["models"]]
+    assert lines_drawn(browser, "curves") == len(models)
+
+    box = browser.find_elements(By.CSS_SELECTOR, "input[name=model]")[10]
+    browser.execute_script("arguments[0].click()", box)
+    fewer = len(models) - 1
+    WebDriverWait(browser, 60).until(lambda _: lines_drawn(browser, "curves") == fewer)
     assert browser.get_log("browser") == []
 
 

@@ -177,7 +177,7 @@ class ParquetReader:
             path = getattr(stream, "name", None)
             is_path = isinstance(path, str) and os.path.isfile(path)
             file = pa.OSFile(path) if is_path else pa.PythonFile(stream, mode="r")
-            self._file = parquet.ParquetFile(file, pre_buffer=False)
+            self._file = parquet.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
         except self._errors as error:
             raise StreamError(f"is no Parquet file: {error}") from error
         schema = self._file.schema_arrow

@@ -53,13 +53,14 @@ def analysis_page(document: dict[str, Any]) -> str:
     """
     data = document["data"]
     about = data["task"] or pathlib.Path(str(data["source"])).name
+    charts = analysis_charts(document)
     sections = [
         f"<h1>How much tune-before-test does {html.escape(about)} need?</h1>",
         f'<p class="quiet">{count(len(document["models"]), "model")}, up to '
         f"{number(data['last_step'])} training steps each</p>",
         f'<p class="verdict">{html.escape(verdict(document))}</p>',
         *(f'<p class="warning">{html.escape(text)}</p>' for text in document["warnings"]),
-        _thresholds(document),
+        _thresholds(document, drawn="thresholds" in charts),
         _switches(document),
         figure(
             "curves",
@@ -74,7 +75,9 @@ def analysis_page(document: dict[str, Any]) -> str:
             "Training steps with which each model passes the next stronger one, when every model "
             "has had Δ steps before. Where a line is missing, the model is ahead already or the "
             "rival is out of its reach.",
-        ),
+        )
+        if "efforts" in charts
+        else "<p>No model can overtake the next stronger one at the levels looked at.</p>",
         _audit(document),
         _fits(document),
         _pairs(document),
@@ -84,7 +87,7 @@ def analysis_page(document: dict[str, Any]) -> str:
         title=f"Tune-before-test: {about}",
         body="\n".join(sections),
         data=document,
-        charts=analysis_charts(document),
+        charts=charts,
     )
 
 
@@ -125,7 +128,7 @@ _CASES = {
 }
 
 
-def _thresholds(document: dict[str, Any]) -> str:
+def _thresholds(document: dict[str, Any], *, drawn: bool) -> str:
     header = ["worth (steps)", "Δ* (steps)", "decided by", "case"]
     families = document.get("families") or {}
     intervals = families.get("intervals")
@@ -139,14 +142,17 @@ def _thresholds(document: dict[str, Any]) -> str:
         ends = [intervals["delta"][end][number_of] for end in ("low", "high")] if intervals else []
         return [row["worth"], row["delta"], *ends, decided, case]
 
+    title = "From how many steps on does no effort pay?"
     chart = figure(
         "thresholds",
-        "From how many steps on does no effort pay?",
+        title,
         "The stabilizing level Δ* against the worth of the largest step up the ranking: steps of "
         "training that its reward would pay for."
         + " The band is an interval: what noise in the scores leaves open."
         * bool(intervals),
     )
+    if not drawn:
+        chart = f"<h2>{title}</h2>\n<p>At none of these worths is Δ* a number of steps to draw.</p>"
     numbers = table(
         "threshold-table", "Δ* for each worth", header, map(line, enumerate(document["thresholds"]))
     )

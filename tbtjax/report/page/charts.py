@@ -21,6 +21,8 @@ def is_number(value: Any) -> bool:
 def analysis_charts(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The charts of an analysis by the id of their place: spec, colours, whether models switch.
 
+    Thresholds and efforts that are nowhere a number have no chart.
+
     Args:
       document: what `analysis.json` holds.
     """
@@ -29,7 +31,7 @@ def analysis_charts(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "curves": {"spec": _curves(document), "switchable": True},
         "efforts": {"spec": _efforts(document), "switchable": True},
     }
-    return with_colours(charts)
+    return with_colours({name: entry for name, entry in charts.items() if entry["spec"]})
 
 
 def with_colours(charts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -164,7 +166,7 @@ def _curves(document: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _efforts(document: dict[str, Any]) -> dict[str, Any]:
+def _efforts(document: dict[str, Any]) -> dict[str, Any] | None:
     names = [model["model"] for model in document["models"]]
     rows = []
     for level in document["effort_curve"]:
@@ -174,6 +176,8 @@ def _efforts(document: dict[str, Any]) -> dict[str, Any]:
                 rows.append(
                     {"delta": level["delta"], "effort": effort, "weak": weak, "strong": strong}
                 )
+    if not rows:
+        return None
     return chart(
         "Just-overtake effort of each model against the next stronger one over the level of "
         "tune-before-test, both on logarithmic axes",
@@ -201,7 +205,7 @@ def _efforts(document: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _thresholds(document: dict[str, Any]) -> dict[str, Any]:
+def _thresholds(document: dict[str, Any]) -> dict[str, Any] | None:
     curve = document["threshold_curve"]
     rows = [
         {key: row[key] for key in ("worth", "delta", "weak", "rival")}
@@ -256,6 +260,9 @@ def _thresholds(document: dict[str, Any]) -> dict[str, Any]:
             },
         }
     )
+    layers = [layer for layer in layers if layer["data"]["values"]]
+    if not layers:
+        return None
     return chart(
         "Stabilizing tune-before-test level, with its interval where known, against what the "
         "largest reward gap is worth",
