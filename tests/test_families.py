@@ -13,7 +13,7 @@ from scipy.special import expit
 import tbtjax
 from tbtjax.measure import FitFlag, probability_of_stability, read_trajectories
 from tbtjax.report import figures, tables
-from tbtjax.report.analysis import RewardScheme, Settings, analyze, shape_in_words
+from tbtjax.report.analysis import AnalysisError, RewardScheme, Settings, analyze, shape_in_words
 from tbtjax.report.families import Doubt, Ends, differ
 from tbtjax.report.stable_worths import Sweep, first_levels, least_efforts, sharpened
 from tbtjax.stream.schemas import schema
@@ -116,6 +116,53 @@ def test_files_follow_the_schema_and_text_shows_all_families(found, bent, tmp_pa
     assert {"families.csv", "stability.csv"} <= names
     drawn = {path.name for path in figures.write_figures(found, tmp_path)}
     assert "stability.png" in drawn
+
+
+def test_the_price_of_the_capability_order_in_files_and_words(found, tmp_path):
+    # The middle model learns faster than the strong one.
+    beta = np.array([0.30, 0.36, 0.20])
+    scores = expit(ALPHA[:, None] + beta[:, None] * np.log1p(STEPS))
+    settings = Settings(worths=WORTHS, doubt=Doubt(resamples=0), ordered=True)
+    analysis = analysis_of(scores, tmp_path, settings)
+    order = analysis.capability_order
+    np.testing.assert_array_equal(order.tied, [[False, True], [False, False]])
+    assert order.beta[0] == order.beta[1] > order.beta[2]
+    assert order.ties == 1 and order.price == pytest.approx(order.cost.sum()) and order.price > 100
+    assert order.chi2 == pytest.approx([model.chi2 for model in analysis.models] + order.cost)
+    assert order.p_value < 1e-6
+    text = " ".join(tables.to_text(analysis).split())
+    assert "for 1 of 4 possible ties" in text and "Tied in beta: strong = middle." in text
+    document = json.loads(tables.to_json(analysis))
+    jsonschema.validate(document, schema("analysis"))
+    tied = [model["beta_tied"] for model in document["capability_order"]["models"]]
+    assert tied == [False, True, False]
+    # Curves that follow the order by themselves.
+    free = dataclasses.replace(order, ties=0, price=0.0)
+    text = tables.to_text(dataclasses.replace(analysis, capability_order=free))
+    assert "follow it as they are" in " ".join(text.split())
+    assert json.loads(tables.to_json(found))["capability_order"] is None
+    with pytest.raises(AnalysisError, match="--ordered needs --limits fixed or shared"):
+        analysis_of(scores, tmp_path, dataclasses.replace(settings, limits="free"))
+
+
+@pytest.mark.slow
+def test_shared_limits_are_a_family_of_their_own(tmp_path):
+    scores = 0.3 + 0.4 * expit(ALPHA[:, None] - 1 + 2 * BETA[:, None] * np.log1p(STEPS))
+    settings = Settings(
+        worths=WORTHS, doubt=Doubt(resamples=60), limits="shared", fit="weighted", ordered=True
+    )
+    analysis = analysis_of(scores, tmp_path, settings)
+    families = [reading.family for reading in analysis.families.readings]
+    assert families == ["fixed", "shared", "free", "interpolated"]
+    assert analysis.families.used == "shared"
+    for model in analysis.models:
+        assert (model.lower, model.upper) == pytest.approx((0.3, 0.7), abs=0.01)
+    jsonschema.validate(json.loads(tables.to_json(analysis)), schema("analysis"))
+    text = tables.to_text(analysis)
+    assert "Δ* by four families" in text and "curves with shared limits follow it" in " ".join(
+        text.split()
+    )
+    assert "stability.png" in {path.name for path in figures.write_figures(analysis, tmp_path)}
 
 
 @pytest.mark.parametrize("deviations", ["all", pytest.param("adjacent", marks=pytest.mark.slow)])

@@ -87,9 +87,10 @@ def add_to(commands: Any) -> None:
     )
     curves.add_argument(
         "--limits",
-        choices=("fixed", "free"),
+        choices=("fixed", "free", "shared"),
         default="fixed",
-        help="fixed: --lower and 1 (default); free: both limits are fitted for each model",
+        help="fixed: --lower and 1 (default); free: both limits are fitted for each model; shared: "
+        "one pair for all models",
     )
     curves.add_argument(
         "--loss",
@@ -97,6 +98,13 @@ def add_to(commands: Any) -> None:
         default="chi2",
         help="what weighted fits minimise: chi2 (default), or the binomial deviance, which is "
         "better where right or wrong answers are few and needs the number of questions",
+    )
+
+    curves.add_argument(
+        "--ordered",
+        action="store_true",
+        help="also fit curves that follow the capability order (alpha and beta fall from model to "
+        "model), and say what that costs in chi2; with --limits fixed or shared",
     )
 
     game = analyze.add_argument_group("the game")
@@ -218,6 +226,7 @@ def run(options: argparse.Namespace) -> int:
             deviations=options.deviations,
             loss=options.loss,
             doubt=Doubt(options.resamples, options.confidence, options.seed),
+            ordered=options.ordered,
         )
         with jax.enable_x64(True):
             analysis = analyze(trajectories, settings, _progress)

@@ -36,6 +36,7 @@ from tbtjax.report.families import (
     draw_power_law,
     read_in_families,
 )
+from tbtjax.report.order import CapabilityOrder, in_capability_order
 from tbtjax.rewards import equal_gaps, geometric_rewards, top_k, winner_take_all
 from tbtjax.threshold import Status, rule_of_thumb, stabilizing_threshold
 
@@ -120,23 +121,26 @@ class Settings:
       order: the capability order, "size" or "score"; None for size where all models have one.
       lower: lower limit of the score (chance); the upper one is 1.
       fit: "weighted" (`fit_power_law`) or "logit-ols" (`fit_logit_ols`).
-      limits: "fixed" at `lower` and 1, or "free": both fitted for each model.
+      limits: "fixed" at `lower` and 1, "free": both fitted for each model, or "shared": both fitted
+        for all models together.
       rewards: the reward scheme.
       worths: what the largest adjacent reward gap is worth, in training steps; cost is linear.
       deviations: "all" or "adjacent", as in `stabilizing_threshold`.
       loss: "chi2" or "deviance", as in `fit_power_law`.
       doubt: how scores are resampled; without resamples no families of curves are compared.
+      ordered: whether curves are fitted in capability order too; not with free limits.
     """
 
     order: Literal["size", "score"] | None = None
     lower: float = 0.0
     fit: Literal["weighted", "logit-ols"] = "weighted"
-    limits: Literal["fixed", "free"] = "fixed"
+    limits: Literal["fixed", "free", "shared"] = "fixed"
     rewards: RewardScheme = RewardScheme("winner-take-all", "winner-take-all")
     worths: tuple[float, ...] = DEFAULT_WORTHS
     deviations: Literal["all", "adjacent"] = "all"
     loss: Literal["chi2", "deviance"] = "chi2"
     doubt: Doubt = dataclasses.field(default_factory=Doubt)
+    ordered: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,6 +265,7 @@ class Analysis:
       threshold_curve: Δ* at the worths of the figure.
       audit: which assumptions the curves break, and whether that matters at the worths asked for.
       families: efforts and Δ* by each family of curves, with intervals; None without resamples.
+      capability_order: curves in capability order and what these cost; None where not asked for.
       last_step: the largest step measured for any model.
       left_out: (model, why) for each model that was read but is not analysed, and ("", why) for
         each file or score that is not.
@@ -280,6 +285,7 @@ class Analysis:
     threshold_curve: Thresholds
     audit: Audit
     families: Families | None
+    capability_order: CapabilityOrder | None
     last_step: float
     left_out: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
@@ -308,8 +314,13 @@ def analyze(
     Raises:
       AnalysisError: fewer than two models are left, or a setting does not fit the data.
     """
-    if settings.fit == "logit-ols" and settings.limits == "free":
-        raise AnalysisError("--limits free needs --fit weighted; got --fit logit-ols")
+    if settings.fit == "logit-ols" and settings.limits != "fixed":
+        raise AnalysisError(f"--limits {settings.limits} needs --fit weighted; got --fit logit-ols")
+    if settings.ordered and settings.limits == "free":
+        raise AnalysisError(
+            "--ordered needs --limits fixed or shared: alpha and beta tell the order of curves "
+            "with the same limits alone; got --limits free"
+        )
     arrays = trajectories.arrays(settings.order)
     left_out = tuple(("", line) for line in trajectories.skipped_files)
     left_out += tuple((item.model, item.reason) for item in trajectories.left_out)
@@ -332,16 +343,30 @@ def analyze(
     )
     at_worths = _rows(thresholds, slice(None, len(worths)))
     rewards = worths[:, None] * unit_rewards
-    families = None
+    rows = [arrays.models.index(model.name) for model in models]
+    data = arrays._replace(
+        models=tuple(model.name for model in models),
+        **{name: getattr(arrays, name)[rows] for name in arrays._fields[1:5]},
+    )
+    families, capability_order = None, None
     if settings.doubt.resamples:
-        rows = [arrays.models.index(model.name) for model in models]
         board = Board(
             unit_rewards, worths, _curve_worths(worths), table_levels, settings.deviations
         )
-        families = _families(arrays, rows, drawn, board, settings, progress)
+        reusable = drawn if len(data.models) == len(arrays.models) else None
+        families = _families(data, reusable, board, settings, progress)
         models = tuple(
             dataclasses.replace(model, shape=_shape(model, settings, bool(convex)))
             for model, convex in zip(models, families.starts_convex, strict=True)
+        )
+    if settings.ordered:
+        capability_order = in_capability_order(
+            data,
+            rewards,
+            limits="shared" if settings.limits == "shared" else "fixed",
+            lower=settings.lower,
+            loss=settings.loss,
+            deviations=settings.deviations,
         )
     analysis = Analysis(
         source=trajectories.source,
@@ -357,6 +382,7 @@ def analyze(
         threshold_curve=_rows(thresholds, slice(len(worths), None)),
         audit=audit(curves, rewards, last_step, levels_of(at_worths), settings.deviations),
         families=families,
+        capability_order=capability_order,
         last_step=last_step,
         left_out=left_out,
         warnings=(),
@@ -400,27 +426,33 @@ def _fit(
 
 
 def _families(
-    arrays: TrajectoryArrays,
-    rows: list[int],
+    data: TrajectoryArrays,
     drawn: PowerLawBootstrap | None,
     board: Board,
     settings: Settings,
     progress: Callable[[float], None],
 ) -> Families:
-    """The measurements of the fitted models, read by each family."""
-    data = arrays._replace(
-        models=tuple(arrays.models[row] for row in rows),
-        **{name: getattr(arrays, name)[rows] for name in arrays._fields[1:5]},
-    )
+    """The measurements of the fitted models, read by each family.
+
+    Args:
+      data: the measurements.
+      drawn: their resampled fits with the limits of `settings`, where these are there already.
+      board: the game.
+      settings: what the user chose.
+      progress: is told the share that is done.
+    """
     power_laws: dict[FamilyName, PowerLawBootstrap] = {}
-    for family in ("fixed", "free"):
-        if drawn is not None and family == settings.limits and len(rows) == len(arrays.models):
+    families: list[FamilyName] = ["fixed", "free"]
+    if settings.limits == "shared":
+        families.append("shared")
+    for family in families:
+        if drawn is not None and family == settings.limits:
             power_laws[family] = drawn
         else:
             power_laws[family] = draw_power_law(
                 data, family, settings.lower, settings.loss, settings.doubt
             )
-    used = None if drawn is None else settings.limits
+    used = settings.limits if settings.fit == "weighted" else None
     return read_in_families(data, power_laws, used, board, settings.doubt, progress)
 
 
@@ -515,6 +547,8 @@ def shape_in_words(
 def _why_not_fitted(scores: np.ndarray, settings: Settings) -> str:
     needed = 4 if settings.limits == "free" else 2
     usable = scores
+    if settings.limits == "shared" and len(usable) >= needed:
+        return "limits shared by all models need two more measured steps than two for each of them"
     if settings.fit == "logit-ols":
         usable = scores[(scores > settings.lower) & (scores < 1)]
         if len(usable) < len(scores):

@@ -1,9 +1,10 @@
 """What the choice of the curve and the noise of the scores do to efforts and Δ*.
 
 The same measurements are read in three ways: by power laws with fixed limits, by power laws with
-free limits, and by straight lines that join the points, which assume no family. Each is resampled:
-an interval tells of noise alone, so the three stand side by side, and beside them the checkpoints
-between which the weak model is measured to pass.
+free limits, and by straight lines that join the points, which assume no family; where asked for,
+also by power laws that share their limits. Each is resampled: an interval tells of noise alone, so
+they stand side by side, and beside them the checkpoints between which the weak model is measured to
+pass.
 """
 
 import dataclasses
@@ -35,20 +36,23 @@ from tbtjax.report.stable_worths import (
     sharpened,
 )
 
-FamilyName = Literal["fixed", "free", "interpolated"]
-#: In the order of the tables, and how text calls them.
+FamilyName = Literal["fixed", "shared", "free", "interpolated"]
+#: In the order of the tables, what assumes more first, and how text calls them.
 FAMILIES: dict[FamilyName, str] = {
     "fixed": "fixed limits",
+    "shared": "shared limits",
     "free": "free limits",
     "interpolated": "joined points",
 }
+#: Which random numbers a family is resampled with.
+_STREAMS: dict[FamilyName, int] = {"fixed": 0, "free": 1, "interpolated": 2, "shared": 3}
 #: The grid of levels, equally spaced in log(1 + Δ), and how far beyond the last measured step.
 _LEVELS, _BEYOND = 57, 10.0
 #: Families differ where an estimate lies outside the interval of another, widened by a factor: none
-#: for free limits, half as much again for joined points, which bend where curves are straight
+#: for fitted limits, half as much again for joined points, which bend where curves are straight
 #: between checkpoints. Without an interval: where one is more than `_TIMES` the other. A step is no
 #: difference.
-_WIDER: dict[FamilyName, float] = {"free": 1.0, "interpolated": 1.5}
+_WIDER: dict[FamilyName, float] = {"shared": 1.0, "free": 1.0, "interpolated": 1.5}
 _TIMES = 2.0
 #: Two limits more lower χ² by less than this with probability 0.999 where they are not needed.
 _BETTER = 13.8
@@ -100,7 +104,7 @@ class Reading:
     """One family's reading of the measurements.
 
     Attributes:
-      family: "fixed", "free" or "interpolated".
+      family: "fixed", "shared", "free" or "interpolated".
       missing: models that the family cannot be fitted to; without them it says nothing.
       e0: `[n − 1]` just-overtake effort of each adjacent pair at Δ = 0.
       e0_interval: its interval.
@@ -176,7 +180,7 @@ def draw_power_law(
     data: TrajectoryArrays, family: FamilyName, lower: float, loss: str, doubt: Doubt
 ) -> PowerLawBootstrap:
     """Fits of a family of power laws to the measurements and to resamples of them."""
-    key = jax.random.fold_in(jax.random.key(doubt.seed), list(FAMILIES).index(family))
+    key = jax.random.fold_in(jax.random.key(doubt.seed), _STREAMS[family])
     return bootstrap_power_law(
         key,
         data.steps,
@@ -216,14 +220,15 @@ def read_in_families(
     levels = np.unique(np.concatenate([grid, board.levels]))
     stacked: dict[FamilyName, Any] = {name: stacked_curves(found) for name, found in drawn.items()}
     stacked["interpolated"] = _interpolated(data, doubt)
+    names: list[FamilyName] = [name for name in FAMILIES if name in stacked]
     readings, intervals = [], None
-    for place, name in enumerate(FAMILIES):
+    for place, name in enumerate(names):
         curves = stacked[name]
         sweep = Sweep(curves, board.unit_rewards, board.deviations)
         parts = []
         for part in range(len(sweep.parts)):
             parts.append(sweep.at(levels, part))
-            progress((place + (part + 1) / len(sweep.parts)) / len(FAMILIES))
+            progress((place + (part + 1) / len(sweep.parts)) / len(names))
         found = StableWorths(
             levels, *(np.concatenate(x, axis=1) for x in list(zip(*parts, strict=True))[1:])
         )
@@ -262,7 +267,7 @@ def stacked_curves(drawn: PowerLawBootstrap) -> PowerLaw:
 
 def _interpolated(data: TrajectoryArrays, doubt: Doubt) -> Tabulated:
     """`[1 + resamples, n]` curves through the points."""
-    key = jax.random.fold_in(jax.random.key(doubt.seed), list(FAMILIES).index("interpolated"))
+    key = jax.random.fold_in(jax.random.key(doubt.seed), _STREAMS["interpolated"])
     drawn = bootstrap_tabulated(
         key,
         data.steps,

@@ -24,8 +24,13 @@ _COLOURS = (
 )
 _MARKERS = "osD^vP*X<>"
 _GREY = "#666666"
-#: Of the families of curves, in their order.
-_OTHERS = ("#332288", "#CC6677", "#AA4499")
+#: Colour, line and marker of each family of curves.
+_OTHERS = {
+    "fixed": ("#332288", "-", "v"),
+    "shared": ("#999933", "-.", "^"),
+    "free": ("#CC6677", "--", "s"),
+    "interpolated": ("#AA4499", ":", "D"),
+}
 _THRESHOLD, _STABLE, _DISORDER = "#117733", "#C9E4D8", "#EFE3D5"
 #: With more models than this the legend stands below the panels.
 _MOST_INSIDE = 6
@@ -76,12 +81,12 @@ def draw_stability(analysis: Analysis) -> Figure:
         axes.remove()
     for row, (axes, worth) in enumerate(zip(panels.flat, worths, strict=False)):
         _log1p_axis(axes, "x", families.levels[-1])
-        for index, reading in enumerate(families.readings):
+        for reading in families.readings:
             axes.plot(
                 families.levels,
                 reading.stability[row],
-                color=_OTHERS[index],
-                ls=("-", "--", ":")[index],
+                color=_OTHERS[reading.family][0],
+                ls=_OTHERS[reading.family][1],
                 lw=1.8,
                 label=FAMILIES[reading.family],
             )
@@ -224,13 +229,13 @@ def _draw_thresholds(axes: Axes, analysis: Analysis) -> None:
             label=f"{families.doubt.confidence:.0%} interval of Δ*",
         )
     if families is not None:
-        for index, reading in enumerate(families.readings):
+        for reading in families.readings:
             if reading.family != families.used:
                 axes.plot(
                     marked.worths,
                     np.where(np.isinf(reading.delta), np.nan, reading.delta),
-                    ("v", "s", "D")[index],
-                    color=_OTHERS[index],
+                    _OTHERS[reading.family][2],
+                    color=_OTHERS[reading.family][0],
                     ms=5,
                     clip_on=False,
                     label=f"Δ*, {FAMILIES[reading.family]}",

@@ -24,6 +24,8 @@ from tbtjax.threshold import Status
 
 #: So many worths at which the two conditions differ are put in words.
 _MOST_DISAGREEMENTS = 3
+#: So many models are named that pay most for the capability order.
+_MOST_PAYERS = 3
 #: A level is called stable where so large a share of the resamples is.
 _SURE = 0.95
 _ORDERS = {
@@ -36,7 +38,7 @@ def to_text(analysis: Analysis) -> str:
     """The whole analysis as tables for a terminal of 100 columns."""
     parts = [_opening(analysis), _fits(analysis), _pairs(analysis), _least(analysis)]
     parts += [_threshold_table(analysis), *_families(analysis), _assumptions(analysis)]
-    parts += [_neighbours(analysis)]
+    parts += [*_capability_order(analysis), _neighbours(analysis)]
     return "\n\n".join([*parts, *_closing(analysis)]) + "\n"
 
 
@@ -118,7 +120,7 @@ def _fits(analysis: Analysis) -> str:
                 doubt[0],
                 number(model.beta),
                 doubt[1],
-                *map(number if settings.limits == "free" else given, (model.lower, model.upper)),
+                *map(given if settings.limits == "fixed" else number, (model.lower, model.upper)),
                 number(model.chi2),
                 number(model.reduced_chi2),
                 ", ".join(filter(None, (model.shape, model.flags.words()))),
@@ -214,13 +216,15 @@ def _families(analysis: Analysis) -> list[str]:
             cells.append(f"{shown} {between(ends.low[row], ends.high[row], most)}")
         cells.append(", ".join(_sure_from(analysis, row)))
         rows.append(cells)
-    header = ["worth", *(f"Δ*, {words}" for words in FAMILIES.values()), "stable in 95% from"]
+    names = [FAMILIES[reading.family] for reading in families.readings]
+    header = ["worth", *(f"Δ*, {name}" for name in names), "stable in 95% from"]
     title = (
-        f"Δ* by three families of curves, with {_share(analysis)} intervals over "
+        f"Δ* by {'three' if len(names) == 3 else 'four'} families of curves, with "
+        f"{_share(analysis)} intervals over "
         f"{doubt.resamples:,} resamples, and from where on 95%\nof these are stable. Scores are "
         "drawn anew by their noise, or by what a curve misses them by where\nthat is more"
     )
-    parts = [f"{title}\n{text_table(header, rows, text_columns=(1, 2, 3, 4))}"]
+    parts = [f"{title}\n{text_table(header, rows, text_columns=range(1, len(header)))}"]
     rows = []
     for pair, (strong, weak) in enumerate(itertools.pairwise(analysis.names)):
         cells = [short(weak), short(strong)]
@@ -228,12 +232,12 @@ def _families(analysis: Analysis) -> list[str]:
             ends = reading.e0_interval
             cells.append(f"{number(reading.e0[pair])} {between(ends.low[pair], ends.high[pair])}")
         rows.append([*cells, _bracket(families.brackets.low[pair], families.brackets.high[pair])])
-    header = ["model", "passes", *(f"e0, {words}" for words in FAMILIES.values()), "measured"]
+    header = ["model", "passes", *(f"e0, {name}" for name in names), "measured"]
     title = (
         "Just-overtake efforts at Δ = 0 by family, and the checkpoints between which the weak "
         "model is\nmeasured to pass"
     )
-    parts.append(f"{title}\n{text_table(header, rows, text_columns=(0, 1, 2, 3, 4, 5))}")
+    parts.append(f"{title}\n{text_table(header, rows, text_columns=range(len(header)))}")
     return parts
 
 
@@ -270,6 +274,65 @@ def _assumptions(analysis: Analysis) -> str:
     for condition, found in beyond.items():
         lines.append(_item(f"beyond, extrapolated: {condition}: fails: {'; '.join(found)}"))
     return "\n".join(lines)
+
+
+def _capability_order(analysis: Analysis) -> list[str]:
+    """What it costs to make the curves follow the capability order, in words."""
+    found = analysis.capability_order
+    if found is None:
+        return []
+    limits = FAMILIES[found.limits]
+    if not found.ties:
+        return [
+            _paragraph(
+                f"Capability order: curves with {limits} follow it as they are: neither alpha nor "
+                "beta rises from a model to the next weaker one."
+            )
+        ]
+    names, excess = [short(name) for name in analysis.names], found.chi2_per_degree
+    per_tie = found.price / found.ties
+    text = (
+        f"Capability order: curves with {limits} of which neither alpha nor beta rises from a "
+        f"model to the next weaker one (C1) cost {number(found.price)} more in chi2, for "
+        f"{found.ties} of {2 * len(found.tied)} possible ties: {number(per_tie, 3)} per tie"
+    )
+    if np.isnan(excess):
+        text += "; the scores' noise is not known, so that this cannot be weighed against it"
+    else:
+        noise = "the scores' noise"
+        if excess > 1:
+            noise = (
+                f"noise of the size of what the curves miss their points by without the order "
+                f"({number(excess, 3)} per degree of freedom)"
+            )
+        text += (
+            f", where {noise} costs about {number(max(excess, 1), 3)}. If the order is true, as "
+            f"much or more comes about with probability {number(found.p_value, 2)}"
+        )
+    costs = sorted(zip(found.cost.tolist(), names, strict=True), reverse=True)[:_MOST_PAYERS]
+    text += ". Who pays most: " + ", ".join(
+        f"{name} ({number(cost, 3)})" for cost, name in costs if cost > 0
+    )
+    for parameter, tied in zip(("alpha", "beta"), found.tied.T, strict=True):
+        runs = _runs(names, tied)
+        text += f". Tied in {parameter}: {'; '.join(runs)}" if runs else ""
+    worths = analysis.thresholds.worths
+    levels = ", ".join(
+        f"{'none' if np.isinf(delta) else number(float(delta))} at a worth of {given(worth)}"
+        for worth, delta in zip(worths, found.delta, strict=True)
+    )
+    return [_paragraph(f"{text}. Δ* of these curves: {levels}.")]
+
+
+def _runs(names: list[str], tied: np.ndarray) -> list[str]:
+    """Runs of tied models, in words."""
+    runs: list[list[str]] = [names[:1]]
+    for name, is_tied in zip(names[1:], tied, strict=True):
+        if is_tied:
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    return [" = ".join(run) for run in runs if len(run) > 1]
 
 
 def _item(text: str) -> str:
@@ -399,6 +462,7 @@ def _document(analysis: Analysis) -> dict[str, Any]:
         "effort_curve": _effort_rows(analysis, analysis.effort_curve),
         "thresholds": _threshold_rows(analysis, analysis.thresholds),
         "threshold_curve": _threshold_rows(analysis, analysis.threshold_curve),
+        "capability_order": _order_rows(analysis),
         "conditions": _condition_rows(analysis),
         "assumptions": [
             {
@@ -444,6 +508,33 @@ def _family_rows(analysis: Analysis) -> dict[str, Any] | None:
                 "stability": reading.stability,
             }
             for reading in families.readings
+        ],
+    }
+
+
+def _order_rows(analysis: Analysis) -> dict[str, Any] | None:
+    found = analysis.capability_order
+    if found is None:
+        return None
+    names = analysis.names
+    return {
+        "limits": found.limits,
+        "price": found.price,
+        "ties": found.ties,
+        "chi2_per_degree": found.chi2_per_degree,
+        "p_value": found.p_value,
+        "delta": found.delta,
+        "models": [
+            {
+                "model": names[row],
+                "alpha": found.alpha[row],
+                "beta": found.beta[row],
+                "chi2": found.chi2[row],
+                "cost": found.cost[row],
+                "alpha_tied": bool(row and found.tied[row - 1, 0]),
+                "beta_tied": bool(row and found.tied[row - 1, 1]),
+            }
+            for row in range(len(names))
         ],
     }
 
