@@ -210,6 +210,7 @@ def test_bad_files(run, tmp_path):
         (("--worth", "many"), ("--worth", "a positive number", "got 'many'")),
         (("--worth", "inf"), ("--worth", "a positive number", "got 'inf'")),
         (("--fit", "logit-ols", "--limits", "free"), ("--limits free", "--fit weighted")),
+        (("--ordered", "--limits", "free"), ("--ordered", "fixed or shared", "--limits free")),
         (("--deviations", "some"), ("--deviations", "invalid choice")),
         (("--speed", "9"), ("unrecognized arguments: --speed 9",)),
     ],
