@@ -65,14 +65,24 @@ def random_profiles(seed, games):
 
 
 @jax.jit
-def respond(game, delta, efforts):
+def respond_to_all(game, delta, efforts):
     return best_response(game, delta, efforts), developer_utility(game, delta, efforts)
+
+
+def respond(games, delta, efforts):
+    """Best responses and utilities; batches are filled up to whole thousands, to share programs."""
+    count, n = efforts.shape
+    rows = np.resize(np.arange(count), -(-count // 1000) * 1000)
+    filled = {k: np.broadcast_to(x, (count, n))[rows] if x.ndim else x for k, x in games.items()}
+    delta = np.broadcast_to(delta, count)[rows].astype(efforts.dtype)
+    found = respond_to_all(make_game(filled), delta, efforts[rows])
+    return jax.tree.map(lambda x: np.asarray(x)[:count], found)
 
 
 def check_against_grid(limits, num_models, games_per_kind):
     games = mixed_games(num_models, games_per_kind, num_models, LIMITS[limits])
     delta, efforts = random_profiles(num_models, games)
-    response, utility = jax.tree.map(np.asarray, respond(make_game(games), delta, efforts))
+    response, utility = respond(games, delta, efforts)
     order = by_definition.tie_order(games, delta)
     rates = np.broadcast_to(games["cost_rate"], efforts.shape)
 
@@ -154,7 +164,7 @@ def check_exact_best_responses(kind, count, n):
     span = (games["rewards"][:, :1] - games["rewards"][:, -1:]) / games["cost_rate"]
     efforts = span * rng.uniform(0, 1, (count, n)) * (rng.random((count, n)) < 0.6)
     delta = np.where(rng.random(count) < 0.5, 0, np.exp(rng.uniform(-1, 6, count)))
-    response, _ = jax.tree.map(np.asarray, respond(make_game(games), delta, efforts))
+    response, _ = respond(games, delta, efforts)
     for i in range(count):
         game = oracles.single_game(games, i)
         order = np.empty(n, int)
@@ -408,13 +418,11 @@ def test_float32_agrees_with_float64(kind):
     efforts = (worth * rng.uniform(0, 1, (1000, 4)) * (rng.random((1000, 4)) < 0.5)).astype(
         np.float32
     )
-    single = respond(make_game(games), 3.0, efforts)
-    with jax.enable_x64(True):
-        double = respond(
-            make_game({k: v.astype(float) for k, v in games.items()}), 3.0, efforts.astype(float)
-        )
-    # Only where nobody is near a tie in float32, so that both see the same ranking.
+    single = respond(games, 3.0, efforts)
     wide = {k: v.astype(float) for k, v in games.items()}
+    with jax.enable_x64(True):
+        double = respond(wide, 3.0, efforts.astype(float))
+    # Only where nobody is near a tie in float32, so that both see the same ranking.
     at = [
         by_definition.standing(wide, k, 3.0 + efforts[:, k : k + 1].astype(float)) for k in range(4)
     ]
@@ -457,16 +465,20 @@ def test_absent_models_change_nothing(dtype):
     smaller = make_game({**kept, "rewards": games["rewards"][:, :3]})
     delta = np.linspace(0, 30, 200).astype(dtype)
     spoiled_efforts = np.where(present, efforts, np.nan).astype(dtype)
-    for function in (best_response, developer_utility, deviation_gain):
-        found = jax.tree.map(np.asarray, function(larger, delta, spoiled_efforts))
-        expected = jax.tree.map(np.asarray, function(smaller, delta, efforts[:, present]))
-        jax.tree.map(lambda a, b: close(a[:, present], b, dtype), found, expected)
-        jax.tree.map(
-            lambda a: np.testing.assert_array_equal(
-                a[:, ~present], np.full((200, 2), -1 if a.dtype.kind == "i" else 0)
-            ),
-            found,
-        )
+
+    @jax.jit
+    def answers(*profile):
+        return [f(*profile) for f in (best_response, developer_utility, deviation_gain)]
+
+    found = jax.tree.map(np.asarray, answers(larger, delta, spoiled_efforts))
+    expected = jax.tree.map(np.asarray, answers(smaller, delta, efforts[:, present]))
+    jax.tree.map(lambda a, b: close(a[:, present], b, dtype), found, expected)
+    jax.tree.map(
+        lambda a: np.testing.assert_array_equal(
+            a[:, ~present], np.full((200, 2), -1 if a.dtype.kind == "i" else 0)
+        ),
+        found,
+    )
 
     @jax.jit
     @functools.partial(jax.grad, argnums=(0, 1))
@@ -486,16 +498,14 @@ def test_one_bad_game_spoils_no_other(dtype):
     games = random_games(17, 8, 3, "equal_limits", dtype)
     efforts = np.full((8, 3), 0.5, dtype)
     delta = np.ones(8, dtype)
-    good = [np.asarray(x) for x in jax.tree.leaves(respond(make_game(games), delta, efforts))]
+    good = jax.tree.leaves(respond(games, delta, efforts))
     bad = {k: v.copy() for k, v in games.items()}
     bad["alpha"][1, 2] = np.nan
     bad["rewards"][2] = [0, 1, 2]
     bad["cost_rate"][3] = -1
     bad_delta, bad_efforts = delta.copy(), efforts.copy()
     bad_delta[4], bad_efforts[5, 1], bad_efforts[6, 0] = -1, np.nan, -0.5
-    found = [
-        np.asarray(x) for x in jax.tree.leaves(respond(make_game(bad), bad_delta, bad_efforts))
-    ]
+    found = jax.tree.leaves(respond(bad, bad_delta, bad_efforts))
     for expected, values in zip(good, found, strict=True):
         np.testing.assert_array_equal(values[[0, 7]], expected[[0, 7]])
         unusable = values[1:7]
