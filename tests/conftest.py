@@ -18,9 +18,28 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def programs_of_one_module():
-    """A worker holds the compiled programs of the module at hand, not those of all it has run."""
+def programs_of_one_module(request):
+    """A worker holds the compiled programs of the module at hand, not those of all it has run.
+
+    Most of the run's time is compilation. Modules marked `lightly_compiled` ask what is done with
+    numbers, not for the numbers' last digits: in the usual run, XLA leaves most optimizations out,
+    here and in processes started from here. Runs of other tests (`pytest -m slow`, `pytest -m ""`
+    for all) compile as users do, and a value given in the environment decides for every module:
+    `JAX_DISABLE_MOST_OPTIMIZATIONS=0 pytest`.
+    """
+    option = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+    light = (
+        request.node.get_closest_marker("lightly_compiled") is not None
+        and request.config.option.markexpr == "not slow"
+        and option not in os.environ
+    )
+    if light:
+        os.environ[option] = "1"
+        jax.config.update(option.lower(), True)
     yield
+    if light:
+        del os.environ[option]
+        jax.config.update(option.lower(), False)
     jax.clear_caches()
 
 

@@ -18,6 +18,8 @@ from tbtjax.report.page import (
 )
 from tbtjax.report.page.charts import analysis_charts
 
+pytestmark = pytest.mark.lightly_compiled
+
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
