@@ -64,18 +64,25 @@ def random_profiles(seed, games):
     return delta, efforts
 
 
+def filled(games, size):
+    """The games of a batch over and over, up to `size`, so that batches share programs."""
+    count, n = games["alpha"].shape
+    rows = np.resize(np.arange(count), size)
+    wide = {k: np.broadcast_to(x, (count, n))[rows] if x.ndim else x for k, x in games.items()}
+    return wide, rows
+
+
 @jax.jit
 def respond_to_all(game, delta, efforts):
     return best_response(game, delta, efforts), developer_utility(game, delta, efforts)
 
 
 def respond(games, delta, efforts):
-    """Best responses and utilities; batches are filled up to whole thousands, to share programs."""
-    count, n = efforts.shape
-    rows = np.resize(np.arange(count), -(-count // 1000) * 1000)
-    filled = {k: np.broadcast_to(x, (count, n))[rows] if x.ndim else x for k, x in games.items()}
+    """Best responses and utilities, by thousands of games."""
+    count = len(efforts)
+    wide, rows = filled(games, -(-count // 1000) * 1000)
     delta = np.broadcast_to(delta, count)[rows].astype(efforts.dtype)
-    found = respond_to_all(make_game(filled), delta, efforts[rows])
+    found = respond_to_all(make_game(wide), delta, efforts[rows])
     return jax.tree.map(lambda x: np.asarray(x)[:count], found)
 
 
@@ -201,7 +208,8 @@ def test_gain_at_zero_effort_is_the_oracle_margin(x64):
     for kind in KINDS:
         games = mixed_games(8, 12, 4, (kind,))
         delta = np.linspace(0, 20, 12)
-        gain = deviation_gain(make_game(games), delta, 0.0)
+        wide, rows = filled(games, 400)
+        gain = np.asarray(deviation_gain(make_game(wide), delta[rows], 0.0))
         for i in range(12):
             margin = float(oracles.stability_margin(oracles.single_game(games, i), delta[i]))
             scale = 1e-11 * float(np.max(games["rewards"][i]))
@@ -343,8 +351,7 @@ def test_curves_with_plateaus_and_falls(x64):
     game = tbtjax.ranking_game(
         tbtjax.tabulated(points, scores), rewards, tbtjax.linear_cost(rate[:, None])
     )
-    utility = np.asarray(developer_utility(game, delta, efforts))
-    response = jax.tree.map(np.asarray, best_response(game, delta, efforts))
+    response, utility = jax.tree.map(np.asarray, respond_to_all(game, delta, efforts))
     fine = np.unique(np.concatenate([np.linspace(0, 9, 721), np.linspace(0, 9, 721) + 1e-6]))
     attained = 0
     for i in range(count):
@@ -401,13 +408,13 @@ def test_a_users_own_family(x64):
     known = make_game(games)
     own = OwnFamily(jnp.asarray(games["alpha"]), jnp.asarray(games["beta"]))
     other = tbtjax.ranking_game(own, games["rewards"], tbtjax.linear_cost(games["cost_rate"]))
-    expected, found = (best_response(game, 2.0, efforts) for game in (known, other))
+    (expected, paid), (found, found_paid) = (
+        respond_to_all(game, 2.0, efforts) for game in (known, other)
+    )
     np.testing.assert_allclose(found.utility, expected.utility, rtol=1e-9)
     np.testing.assert_allclose(found.effort, expected.effort, rtol=1e-7, atol=1e-9)
     assert np.array_equal(found.rank, expected.rank)
-    np.testing.assert_array_equal(
-        developer_utility(other, 2.0, efforts), developer_utility(known, 2.0, efforts)
-    )
+    np.testing.assert_array_equal(found_paid, paid)
 
 
 @pytest.mark.parametrize("kind", ["equal_limits", "different_limits", "falling", "ties"])
