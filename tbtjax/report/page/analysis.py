@@ -57,7 +57,7 @@ def analysis_page(document: dict[str, Any]) -> str:
     sections = [
         f"<h1>How much tune-before-test does {html.escape(about)} need?</h1>",
         f'<p class="quiet">{count(len(document["models"]), "model")}, up to '
-        f"{number(data['last_step'])} training steps each</p>",
+        f"{data['last_step']:,g} training steps each</p>",
         f'<p class="verdict">{html.escape(verdict(document))}</p>',
         *(f'<p class="warning">{html.escape(text)}</p>' for text in document["warnings"]),
         _thresholds(document, drawn="thresholds" in charts),
@@ -74,7 +74,7 @@ def analysis_page(document: dict[str, Any]) -> str:
             "What it takes to overtake",
             "Training steps with which each model passes the next stronger one, when every model "
             "has had Δ steps before. Where a line is missing, the model is ahead already or the "
-            "rival is out of its reach.",
+            "rival is out of its reach, or 10,000 times the measured steps away.",
         )
         if "efforts" in charts
         else "<p>No model can overtake the next stronger one at the levels looked at.</p>",

@@ -11,6 +11,8 @@ from typing import Any
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 #: Points at which a fitted curve is drawn.
 _CURVE_POINTS = 81
+#: Efforts beyond so many times the last measured step are not drawn: they would squeeze the others.
+_FARTHEST = 1e4
 
 
 def is_number(value: Any) -> bool:
@@ -169,10 +171,11 @@ def _curves(document: dict[str, Any]) -> dict[str, Any]:
 def _efforts(document: dict[str, Any]) -> dict[str, Any] | None:
     names = [model["model"] for model in document["models"]]
     rows = []
+    most = _FARTHEST * max(document["data"]["last_step"], 1)
     for level in document["effort_curve"]:
         for (strong, weak), effort in zip(itertools.pairwise(names), level["by_pair"], strict=True):
             # 0 is a model that is ahead already: there is nothing to overtake.
-            if is_number(effort) and effort > 0:
+            if is_number(effort) and 0 < effort <= most:
                 rows.append(
                     {"delta": level["delta"], "effort": effort, "weak": weak, "strong": strong}
                 )
