@@ -28,6 +28,8 @@ from tbtjax._records import batch_shape, event_ndims
 # On a CPU a chunk's working arrays should stay in the second-level cache; on an accelerator chunks
 # only bound the memory.
 _CHUNK_ENTRIES = {"cpu": 20_000, "default": 1 << 24}
+# So few games take the costly road at once: two roads would take longer to compile, and to run.
+_FEW = 16
 
 
 class Roads(NamedTuple):
@@ -224,6 +226,8 @@ def _is_mode_global() -> bool:
 def _run_chunks(roads: Roads, parts: Any, games: int, chunk: int) -> Any:
     """Solves `games` games, `chunk` at a time, writing results in place."""
     chunks = -(-games // chunk)
+    if roads.rest is not None and games <= _FEW:
+        roads = Roads(roads.rest)
     if chunks == 1 and roads.rest is None:
         return roads.first(*parts)
     # Traced once, for the shapes and for the loop.
@@ -273,7 +277,7 @@ class _Queue:
 
     def __init__(self, rest: Callable[..., Any], parts: Any, games: int, chunk: int):
         self._rest, self._parts, self._games = rest, parts, games
-        self._chunk, self._block = chunk, min(games, max(16, chunk // 32))
+        self._chunk, self._block = chunk, min(games, max(_FEW, chunk // 32))
 
     def empty(self, false: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Indices of the games that wait, with room for those of a chunk; and their number."""

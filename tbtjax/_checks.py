@@ -32,6 +32,15 @@ def as_array(name: str, value: Any, dtype: Any = None) -> jax.Array:
     return _on_device(_real(name, value), dtype)
 
 
+def as_argument(name: str, value: Any, dtype: Any) -> Any:
+    """As `as_array`, for what goes into a compiled program: what is not on a device stays in NumPy.
+
+    The program takes it there in less time than an array of its own needs.
+    """
+    value = _real(name, value)
+    return _on_device(value, dtype) if isinstance(value, jax.Array) else np.array(value, dtype)
+
+
 def _real(name: str, value: Any) -> Any:
     """`value` as a JAX array, a NumPy array or a Python number, checked to be real.
 
@@ -137,9 +146,11 @@ def check_broadcast(**shapes: tuple[int, ...]) -> tuple[int, ...]:
         ) from error
 
 
-def as_level(name: str, value: Any, dtype: Any, shape: tuple[int, ...]) -> jax.Array:
+def as_level(name: str, value: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
     """A tune-before-test level `[...]` of the games' dtype, checked against their batch shape."""
-    level = as_array(name, value, dtype)
+    level = as_argument(name, value, dtype)
+    if level.shape in ((), shape):
+        return level
     try:
         np.broadcast_shapes(level.shape, shape)
     except ValueError as error:

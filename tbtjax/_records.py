@@ -6,6 +6,7 @@ in the shape the user gave, so that what is shared between games is stored once.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any, ClassVar, TypeVar
 
@@ -41,25 +42,38 @@ def _is_record(x: Any) -> bool:
     return dataclasses.is_dataclass(x) and not isinstance(x, type)
 
 
+@functools.cache
+def _plan(kind: type) -> tuple[tuple[str, int | None], ...]:
+    """A record's fields that hold arrays, each with its own number of axes, None if not said."""
+    own = getattr(kind, "event_ndims", {})
+    return tuple(
+        (field.name, own.get(field.name))
+        for field in dataclasses.fields(kind)
+        if field.name in own or not field.metadata.get("static", False)
+    )
+
+
 def _leaves(tree: Any) -> Iterator[tuple[Any, int]]:
     """The leaves of `tree`, each with the number of trailing axes that belong to one game."""
+    if isinstance(tree, jax.Array):
+        yield tree, 1
+        return
     if not _is_record(tree):
         for leaf in jax.tree.leaves(tree, is_leaf=_is_record):
             yield from _leaves(leaf) if _is_record(leaf) else ((leaf, 1),)
         return
-    own = getattr(type(tree), "event_ndims", {})
-    for field in dataclasses.fields(tree):
-        value = getattr(tree, field.name)
-        if field.name in own:
-            yield from ((leaf, own[field.name]) for leaf in jax.tree.leaves(value))
-        elif value is not None and not field.metadata.get("static", False):
+    for name, ndim in _plan(type(tree)):
+        value = getattr(tree, name)
+        if ndim is not None:
+            yield from ((leaf, ndim) for leaf in jax.tree.leaves(value))
+        elif value is not None:
             yield from _leaves(value)
 
 
 def batch_shape(tree: Any) -> tuple[int, ...]:
     """The broadcast shape of the games' axes of all leaves of `tree`."""
-    shapes = (np.shape(x)[: max(np.ndim(x) - k, 0)] for x, k in _leaves(tree))
-    return np.broadcast_shapes(*shapes)
+    shapes = {np.shape(x)[: max(np.ndim(x) - k, 0)] for x, k in _leaves(tree)} - {()}
+    return np.broadcast_shapes(*shapes) if len(shapes) > 1 else next(iter(shapes), ())
 
 
 def num_models(tree: Any) -> int:

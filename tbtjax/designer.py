@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tbtjax._checks import as_array, as_level, check_broadcast
+from tbtjax._checks import as_argument, as_level, check_broadcast
 from tbtjax._records import Record
 from tbtjax._rivals import compare_scores, ranks
 from tbtjax.effort import aligned_profile, checked_profile
@@ -143,7 +143,7 @@ def _times(rate: jax.Array, steps: jax.Array) -> jax.Array:
 def _designer_terms(game: RankingGame, reward: Any, cost_rate: Any) -> tuple[jax.Array, jax.Array]:
     """B `[...]` and the rate of each model `[..., n or 1]`, as arrays of the game's dtype."""
     reward = as_level("reward", reward, game.dtype, game.batch_shape)
-    rates = as_array("cost_rate", cost_rate, game.dtype)
+    rates = as_argument("cost_rate", cost_rate, game.dtype)
     rates = rates.reshape(rates.shape or (1,))
     n = game.num_models
     if rates.shape[-1] not in (1, n):

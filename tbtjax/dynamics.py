@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tbtjax._checks import as_array, as_level
+from tbtjax._checks import as_argument, as_level
 from tbtjax._rivals import compare_scores, is_ahead, ranks
 from tbtjax.effort import aligned_profile, checked_profile, effort_to_outrank
 from tbtjax.game import RankingGame, models_present
@@ -104,7 +104,7 @@ def best_response_dynamics(
     if order not in ("simultaneous", "sequential"):
         raise ValueError(f'order must be "simultaneous" or "sequential"; got {order!r}')
     level, efforts = checked_profile(game, delta, efforts)
-    step = as_array("margin", margin, game.dtype)
+    step = as_argument("margin", margin, game.dtype)
     return _race(game, level, efforts, step, rounds, order, ties)
 
 

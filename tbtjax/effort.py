@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tbtjax._checks import as_array, as_level, check_broadcast
+from tbtjax._checks import as_argument, as_level, check_broadcast
 from tbtjax._records import align, event_ndims
 from tbtjax._rivals import (
     Rivals,
@@ -27,16 +27,16 @@ from tbtjax.curves import PowerLaw
 from tbtjax.game import RankingGame, check_game, models_present
 
 
-def checked_level(game: RankingGame, delta: Any) -> jax.Array:
+def checked_level(game: RankingGame, delta: Any) -> Any:
     """`delta` as an array `[...]` of the game's dtype; raises where one of the two is unusable."""
     check_game(game)
     return as_level("delta", delta, game.dtype, game.batch_shape)
 
 
-def checked_profile(game: RankingGame, delta: Any, efforts: Any) -> tuple[jax.Array, jax.Array]:
+def checked_profile(game: RankingGame, delta: Any, efforts: Any) -> tuple[Any, Any]:
     """Level `[...]` and efforts `[..., n or 1]` as arrays of the game's dtype."""
     level = checked_level(game, delta)
-    return level, as_array("efforts", efforts, game.dtype)
+    return level, as_argument("efforts", efforts, game.dtype)
 
 
 def aligned_at(game: RankingGame, delta: Any, ndim: int = 0) -> tuple[RankingGame, jax.Array]:

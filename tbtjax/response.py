@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from tbtjax._batch import Roads, map_games
-from tbtjax._checks import as_array
+from tbtjax._checks import as_argument
 from tbtjax._records import Record
 from tbtjax._rivals import (
     Rivals,
@@ -250,7 +250,7 @@ def is_epsilon_pne(
       [False, True]
     """
     level, efforts = checked_profile(game, delta, efforts)
-    epsilon = as_array("epsilon", epsilon, game.dtype)
+    epsilon = as_argument("epsilon", epsilon, game.dtype)
     return _none_exceeds(_deviation_gain(game, level, efforts, ties), epsilon)
 
 
