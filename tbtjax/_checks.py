@@ -1,13 +1,16 @@
 """Checks of arguments at the Python boundary, and of values inside a computation."""
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-class Problem(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Problem:
     """A way in which a parameter can be unusable, and where it is.
 
     Attributes:
@@ -17,8 +20,8 @@ class Problem(NamedTuple):
       bad: bool, broadcastable to `[..., n]`: True where the value is unusable.
     """
 
-    argument: str
-    expected: str
+    argument: str = dataclasses.field(metadata={"static": True})
+    expected: str = dataclasses.field(metadata={"static": True})
     values: jax.Array
     bad: jax.Array
 

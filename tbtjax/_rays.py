@@ -134,7 +134,7 @@ def ray_level(
         asks = (above > 0) & (slope > 0)
         return jnp.where(asks, start + _step(value, slope, curvature), 0)
 
-    y, weak = most_asking(target, over_pairs, n, zero)
+    y, weak = most_asking(target, over_pairs, n, start)
     exact_pair = _take(alpha, beta, lower, upper, worth, weak)
     quick = _Pair(*(x.astype(_FAST) for x in exact_pair))
 

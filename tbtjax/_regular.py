@@ -91,7 +91,7 @@ def regular_level(
         q = g * decay
         return start - _halley(d + m * start - jnp.log(1 + q), m, q)
 
-    y, weak = most_asking(target, over_pairs, n, zero)
+    y, weak = most_asking(target, over_pairs, n, start)
     exact_pair = _take(alpha, beta, worth, weak)
     d, m, g = (x.astype(_FAST) for x in exact_pair)
     for _ in range(2):
@@ -128,34 +128,36 @@ def regular_level(
     return FastLevel(y, weak, settled)
 
 
-def most_asking(target, over_pairs, n: int, zero: jax.Array) -> tuple[jax.Array, jax.Array]:
+def most_asking(target, over_pairs, n: int, start: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The largest of the levels that the pairs ask for, and whose it is.
 
     The level and the pair travel as one number, so that one array is carried from pair to pair: the
-    last bits of the float are the pair's.
+    last bits of the float are the pair's. It is the level's distance from a little below `start`,
+    which has digits to spare.
 
     Args:
       target: takes a weak model and what `over_pairs` knows of its pair to a level, `[games]`.
       over_pairs: loops over the pairs.
       n: number of models.
-      zero: `[games]` float32.
+      start: `[games]` float32, ≥ 0: no more than the largest level, but for rounding.
 
     Returns:
-      The level `[games]`, 0 at the least and less its last bits, and the weak model, int32; the
-      first of equals.
+      The level `[games]`, 0 at the least, and the weak model, int32; the first of equals.
     """
     last = (1 << (n - 1).bit_length()) - 1
+    base = start - 1e-3 * (1 + start)
 
     def look(weak, *pair_and_best):
         *pair, best = pair_and_best
-        level = jnp.maximum(target(weak, *pair), 0)
-        bits = jax.lax.bitcast_convert_type(level, jnp.int32)
+        further = jnp.maximum(target(weak, *pair) - base, 0)
+        bits = jax.lax.bitcast_convert_type(further, jnp.int32)
         return jnp.maximum(best, (bits & ~last) | (n - weak))
 
     # Floats from 0 on are ordered as their bits are; NaN comes last.
-    best = over_pairs(look, zero.astype(jnp.int32))
-    level = jax.lax.bitcast_convert_type(best & ~last, jnp.float32)
-    return level, jnp.minimum(n - (best & last), n - 1)
+    nobody = jnp.where(jnp.isnan(start), 0, 0).astype(jnp.int32)  # varies over devices as `start`
+    best = over_pairs(look, nobody)
+    further = jax.lax.bitcast_convert_type(best & ~last, jnp.float32)
+    return jnp.maximum(base + further, 0), jnp.minimum(n - (best & last), n - 1)
 
 
 def _halley(h: jax.Array, m: jax.Array, q: jax.Array) -> jax.Array:
@@ -185,8 +187,13 @@ def _polish(d, m, g, y):
         return y + step, jnp.abs(step) < (4 * jnp.finfo(d.dtype).eps) ** (1 / 3)
 
     y, exact = step(y.astype(d.dtype))
-    # Where h is nearly level, float32 ends too far from the root: once more, in such a chunk.
-    return jax.lax.cond(jnp.all(exact), lambda y: (y, exact), step, y)
+
+    def once_more(y):
+        further, close = step(y)
+        return jnp.where(exact, y, further), exact | close
+
+    # Where h is nearly level, float32 ends too far from the root.
+    return jax.lax.cond(jnp.all(exact), lambda y: (y, exact), once_more, y)
 
 
 def of_each(x: jax.Array, index: jax.Array) -> jax.Array:

@@ -165,7 +165,7 @@ def problems(game: RankingGame) -> list[Problem]:
         unusable = jnp.isnan(start) | jnp.isnan(limit)
         found.append(Problem("curves", "without NaN at effort 0 and in the limit", start, unusable))
     # Absent models mask curves and costs; rewards belong to ranks, of which the first m are used.
-    found = [p._replace(bad=p.bad & present) for p in found]
+    found = [dataclasses.replace(p, bad=p.bad & present) for p in found]
     rewards = jnp.broadcast_to(game.rewards, (*game.rewards.shape[:-1], game.num_models))
     used = jnp.arange(game.num_models) < jnp.sum(present, axis=-1, keepdims=True)
     found.append(Problem("rewards", "finite", rewards, ~jnp.isfinite(rewards) & used))
@@ -174,6 +174,9 @@ def problems(game: RankingGame) -> list[Problem]:
     )
     found.append(Problem("rewards", "non-increasing", rewards, rising & used))
     return found
+
+
+_problems = jax.jit(problems)
 
 
 def is_valid(game: RankingGame) -> jax.Array:
@@ -204,7 +207,7 @@ def validate(game: RankingGame) -> None:
       Traceback (most recent call last):
       ValueError: rewards must be non-increasing; 1 of 2 values is not, first at index (1,): 1.0
     """
-    for problem in problems(game):
+    for problem in _problems(game):
         bad = np.asarray(problem.bad)
         if bad.any():
             index = tuple(int(i) for i in np.argwhere(bad)[0])

@@ -1108,6 +1108,13 @@ def _wrong_fields(row, candidates, tolerance):
     if "weak" in row:
         pair = (int(row["weak"]), int(row["rival"]))
         allowed = {(c.weak, c.rival) for c in candidates}.union(*(c.deciders for c in candidates))
-        if pair not in allowed:
+        # Neighbours who alone need the same level, as far as this dtype can tell, decide it too.
+        nominal = candidates[0]
+        tied = {
+            (weak, weak - 1)
+            for weak, level in enumerate(nominal.by_pair, start=1)
+            if _is_close(level, nominal.delta, tolerance)
+        }
+        if pair not in allowed | tied:
             wrong.append("deciding pair")
     return wrong

@@ -158,8 +158,10 @@ def _run(sweep, cells, quantities, raw, devices) -> dict[str, Any]:
         structure: Any = _draw_structure(prior)
         draws = _draws(sweep.seed, structure, layout, groups, dtype, devices)
         items = [(cell, group) for cell in range(count) for group in range(len(groups))]
-        # Every device gets as many; what is computed twice is dropped.
-        items += items[-1:] * (-len(items) % len(devices))
+        # Every device gets as many, and two at least: a loop over one is no loop to the compiler,
+        # which may then round elsewhere. What is computed twice is dropped.
+        wanted = max(2, -(-len(items) // len(devices))) * len(devices)
+        items += items[-1:] * (wanted - len(items))
         index = np.asarray(items, np.int32)
         values = {name: place(x[index[:, 0]]) for name, x in per_cell.items()}
         found = program(draws, shared, values, place(index[:, 1]), np.int32(first))
