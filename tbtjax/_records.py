@@ -72,7 +72,8 @@ def _leaves(tree: Any) -> Iterator[tuple[Any, int]]:
 
 def batch_shape(tree: Any) -> tuple[int, ...]:
     """The broadcast shape of the games' axes of all leaves of `tree`."""
-    shapes = {np.shape(x)[: max(np.ndim(x) - k, 0)] for x, k in _leaves(tree)} - {()}
+    shapes: set[Any] = {np.shape(x)[: max(np.ndim(x) - k, 0)] for x, k in _leaves(tree)}
+    shapes.discard(())
     return np.broadcast_shapes(*shapes) if len(shapes) > 1 else next(iter(shapes), ())
 
 

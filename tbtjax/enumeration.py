@@ -144,7 +144,7 @@ def grid_equilibria(
         raise ValueError(f"max_equilibria must be an integer of 1 or more; got {max_equilibria!r}")
     levels = _levels(game, levels)
     level = as_level("delta", delta, game.dtype, game.batch_shape)
-    shape = jnp.broadcast_shapes(game.batch_shape, level.shape)
+    shape: Any = jnp.broadcast_shapes(game.batch_shape, level.shape)
     check_broadcast(game=(*shape, game.num_models), levels=levels.shape[:-1])
     return _enumerate(_Grid(game, level, levels), ties, max_equilibria)
 
