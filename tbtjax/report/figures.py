@@ -217,8 +217,10 @@ def _draw_thresholds(axes: Axes, analysis: Analysis) -> None:
         curve.worths, curve.delta, np.minimum(curve.upper, above), where=ends, **stretch
     )
     families = analysis.families
+    band = None
     if families is not None and families.intervals is not None:
         band = families.intervals.delta_curve
+    if families is not None and band is not None and np.isfinite(band.low).any():
         axes.fill_between(
             curve.worths,
             np.minimum(band.low, above),
@@ -230,10 +232,11 @@ def _draw_thresholds(axes: Axes, analysis: Analysis) -> None:
         )
     if families is not None:
         for reading in families.readings:
-            if reading.family != families.used:
+            known = np.isfinite(reading.delta)
+            if reading.family != families.used and known.any():
                 axes.plot(
                     marked.worths,
-                    np.where(np.isinf(reading.delta), np.nan, reading.delta),
+                    np.where(known, reading.delta, np.nan),
                     _OTHERS[reading.family][2],
                     color=_OTHERS[reading.family][0],
                     ms=5,
