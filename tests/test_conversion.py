@@ -201,14 +201,23 @@ def test_missing_libraries_are_named(threshold, library, monkeypatch):
 
 def test_calls_of_one_shape_are_compiled_once():
     """NumPy, lists, Python numbers and JAX arrays alike."""
-    from tbtjax import effort, equilibrium
+    compiled, counts = [], []
 
-    counts = set()
-    for make in (np.array, list, jnp.array):
-        for delta in (0.0, 1, np.float64(2.0), jnp.float32(3.0)):
-            game = ranking_game(power_law(make(ALPHA), make(BETA)), REWARDS, linear_cost(2.5))
-            just_overtake_effort(game, delta)
-            is_zero_effort_pne(game, delta)
-            programs = (effort._just_overtake_effort, equilibrium._is_zero_effort_pne)
-            counts.add(tuple(program._cache_size() for program in programs))
-    assert len(counts) == 1
+    def listen(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(seconds)
+
+    jax.clear_caches()
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for make in (np.array, list, jnp.array):
+            for delta in (0.0, 1, np.float64(2.0), jnp.float32(3.0)):
+                game = ranking_game(power_law(make(ALPHA), make(BETA)), REWARDS, linear_cost(2.5))
+                before = len(compiled)
+                just_overtake_effort(game, delta)
+                is_zero_effort_pne(game, delta)
+                counts.append(len(compiled) - before)
+        assert counts[0] > 0
+        assert not any(counts[1:]), counts
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

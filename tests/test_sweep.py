@@ -355,6 +355,30 @@ def test_examples_are_valid(path):
 
 
 @pytest.mark.slow
+def test_a_thousand_cells_by_recount(tmp_path):
+    """Means and quantiles of the draws themselves, within the stated errors."""
+    document = {
+        "draws": 400,
+        "raw": True,
+        "games": PRIOR,
+        "axes": [
+            {"parameter": "rewards.prize", "log": [1.0, 1e4], "points": 40},
+            {"parameter": "cost.scale", "log": [1e-2, 1e2], "points": 25},
+        ],
+    }
+    sweep(parse_config(document), tmp_path / "store")
+    cells = xr.open_zarr(tmp_path / "store").load()
+    delta = cells.draw_delta.values
+    assert delta.shape[:2] == (40, 25)
+    quantiles = np.moveaxis(np.quantile(delta, cells["quantile"].values, axis=-1), 0, -1)
+    for name, recount in (("delta_mean", delta.mean(-1)), ("delta_quantile", quantiles)):
+        off = np.abs(cells[name].values - recount)
+        within = off <= 2 * cells[f"{name}_error"].values + 1e-12 * (1 + recount)
+        print(name, within.reshape(1000, -1).mean(0))
+        assert (within.reshape(1000, -1).mean(0) >= 0.95).all()
+
+
+@pytest.mark.slow
 def test_errors_hold_what_they_say(tmp_path):
     """1,000 independent cells against one of 400 times as many draws."""
     document = {
