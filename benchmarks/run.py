@@ -87,6 +87,13 @@ def main(arguments: list[str] | None = None) -> int:
         results["roofline"] = rates
         report.print_roofline(rates)
     results["rows"] = []
+    out = options.out or _RESULTS / f"{about['device']}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+    def write():
+        about["load_after"] = [round(x, 2) for x in os.getloadavg()]
+        out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+
     for name in wanted:
         if name not in planned:
             continue
@@ -99,6 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         results["rows"].append(result)
         found += report.goals(row, times)
         wrong += sum(entry.get("wrong", 0) for entry in result["contestants"] if entry["ours"])
+        write()
     if "memory" in wanted:
         results["memory"] = memory.measure(quick=options.quick)
         report.print_memory(results["memory"])
@@ -106,10 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.quick:  # small batches say nothing about the goals
         results["goals"] = found
         report.print_goals(found)
-    about["load_after"] = [round(x, 2) for x in os.getloadavg()]
-    out = options.out or _RESULTS / f"{about['device']}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write()
     print(f"\nWritten to {out}")
     if wrong:
         print(f"{wrong} of tbtjax's answers are wrong", file=sys.stderr)
