@@ -105,7 +105,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     config = configuration(options.side, options.draws)
     games = options.side**2 * options.draws
-    with tempfile.TemporaryDirectory() as folder, jax.enable_x64(True):
+    # For the whole process: a mode set for one thread alone leaves the batch on one device.
+    jax.config.update("jax_enable_x64", True)
+    with tempfile.TemporaryDirectory() as folder:
 
         def whole(number):
             path = f"{folder}/{number}.zarr"
