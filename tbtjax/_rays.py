@@ -135,12 +135,13 @@ def ray_level(
         return jnp.where(asks, start + _step(value, slope, curvature), 0)
 
     y, weak = most_asking(target, over_pairs, n, start)
+    asked = y > 0  # else `weak` is anybody: such a game is settled at 0 or not at all
     exact_pair = _take(alpha, beta, lower, upper, worth, weak)
     quick = _Pair(*(x.astype(_FAST) for x in exact_pair))
 
     def refine(_, y):
         value, slope, curvature, above = _condition(quick, y, jnp.exp(-y))
-        y = jnp.where(above > 0, y + _step(value, slope, curvature), 0)
+        y = jnp.where(asked & (above > 0), y + _step(value, slope, curvature), 0)
         return jnp.clip(y, 0, _HIGHEST)
 
     y = jax.lax.fori_loop(0, 3, refine, jnp.minimum(y, _HIGHEST))
@@ -148,7 +149,8 @@ def ray_level(
 
     level = y.astype(_FAST)
     decay = jnp.exp(-level)
-    settled = exact & (level < _HIGHEST) & ((level == 0) | _is_unstable_before(quick, decay))
+    unstable_before = asked & _is_unstable_before(quick, decay)
+    settled = exact & (level < _HIGHEST) & ((level == 0) | unstable_before)
 
     def holds_adjacent(weak_one, pair, settled):
         return settled & _holds_on(pair, level, decay, weak_one == weak)
