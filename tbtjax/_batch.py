@@ -29,6 +29,7 @@ from tbtjax._records import batch_shape, event_ndims
 # only bound the memory.
 _CHUNK_ENTRIES = {"cpu": 20_000, "default": 1 << 24}
 # So few games take the costly road at once: two roads would take longer to compile, and to run.
+# Their last digits may be others than in a larger batch.
 _FEW = 16
 
 

@@ -135,7 +135,7 @@ def ray_level(
         return jnp.where(asks, start + _step(value, slope, curvature), 0)
 
     y, weak = most_asking(target, over_pairs, n, start)
-    asked = y > 0  # else `weak` is anybody: such a game is settled at 0 or not at all
+    asked = y > 0  # else `weak` is anybody, and all are stable at 0
     exact_pair = _take(alpha, beta, lower, upper, worth, weak)
     quick = _Pair(*(x.astype(_FAST) for x in exact_pair))
 
@@ -149,8 +149,7 @@ def ray_level(
 
     level = y.astype(_FAST)
     decay = jnp.exp(-level)
-    unstable_before = asked & _is_unstable_before(quick, decay)
-    settled = exact & (level < _HIGHEST) & ((level == 0) | unstable_before)
+    settled = exact & (level < _HIGHEST) & ((level == 0) | _is_unstable_before(quick, decay))
 
     def holds_adjacent(weak_one, pair, settled):
         return settled & _holds_on(pair, level, decay, weak_one == weak)
@@ -225,13 +224,15 @@ def _polish(pair: _Pair, y: jax.Array) -> tuple[jax.Array, jax.Array]:
         y = jnp.where(above > 0, jnp.maximum(y + _step(value, slope, curvature), 0), y)
     value, slope, curvature, above = _condition(pair, y, jnp.exp(-y))
     step = jnp.maximum(_step(value, slope, curvature), -y)
+    # Where K is level the step is short far from any root: Newton's tells the distance.
+    distance = jnp.maximum(jnp.abs(step), jnp.abs(value / slope))
     # What is left is of third order. K″ and K‴ are of the size of the weak model's part of K′ times
     # one and two factors of `rate`.
     inside = above > 0
     rate = 1 + pair.beta_weak * jnp.maximum(pair.c / jnp.where(inside, above, 1), 1)
     part = (pair.beta_rival - slope) / slope
-    left = (jnp.abs(step) * rate) ** 2 * jnp.abs(step) * part * (1 + part)
-    short = (slope > 0) & inside & (left <= jnp.finfo(y.dtype).eps) & (jnp.abs(step) < 1e-2)
+    left = (distance * rate) ** 2 * distance * part * (1 + part)
+    short = (slope > 0) & inside & (left <= jnp.finfo(y.dtype).eps) & (distance < 1e-2)
     at_zero = (y == 0) & ((value >= 0) | ~inside)
     return jnp.where(at_zero, 0, y + step), short | at_zero
 

@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -41,20 +40,6 @@ def programs_of_one_module(request):
         del os.environ[option]
         jax.config.update(option.lower(), False)
     jax.clear_caches()
-
-
-@pytest.fixture(scope="session")
-def measured():
-    """From the name of a file of the shared measurements to its path; skips where it is not."""
-
-    def path(name):
-        folder = os.environ.get("TBTJAX_DATA") or Path(__file__).parents[2] / "shared" / "data"
-        found = Path(folder) / name
-        if not found.exists():
-            pytest.skip(f"{found} is not there; set TBTJAX_DATA to the folder of the shared data")
-        return found
-
-    return path
 
 
 @pytest.fixture

@@ -3,11 +3,10 @@
 import itertools
 import json
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
+from measured import path_of
 
 from tbtjax.cli import main
 from tbtjax.measure import TrajectoryError, agreement, read_direct_and_tuned
@@ -76,10 +75,7 @@ def test_random_scores_with_ties():
 
 
 def test_published_figures():
-    folder = os.environ.get("TBTJAX_DATA") or Path(__file__).parents[2] / "shared" / "data"
-    path = Path(folder) / "direct_vs_tuned.csv"
-    if not path.exists():
-        pytest.skip(f"{path} is not there; set TBTJAX_DATA to the folder of the shared data")
+    path = path_of("direct_vs_tuned.csv")
     corpora = ("wiki_2025", "arxiv_2025", "stackexchange_2025")
     scores = read_direct_and_tuned(path, without=corpora)
     assert (len(scores.benchmarks), len(scores.models), scores.left_out) == (24, 61, ())

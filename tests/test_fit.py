@@ -1,13 +1,12 @@
 """Fits of power-law curves against published figures, scipy, closed forms and simulation."""
 
 import functools
-import os
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from measured import path_of
 from scipy.optimize import least_squares, minimize
 from scipy.special import expit, logit, xlogy
 from scipy.stats import chi2 as chi2_distribution
@@ -42,11 +41,7 @@ def x64():
 @pytest.fixture(scope="module")
 def mmlu():
     """The shared MMLU trajectories of all models as arrays, by size."""
-    folder = os.environ.get("TBTJAX_DATA") or Path(__file__).parents[2] / "shared" / "data"
-    path = Path(folder) / "mmlu_finetuning.csv"
-    if not path.exists():
-        pytest.skip(f"{path} is not there; set TBTJAX_DATA to the folder of the shared data")
-    return read_trajectories(path).arrays()
+    return read_trajectories(path_of("mmlu_finetuning.csv")).arrays()
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """Free-limit fits of 1,000 resampled curves against the best of an exhaustive search."""
 
-import os
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from measured import path_of
 from scipy.optimize import least_squares
 from scipy.special import expit
 
@@ -24,11 +22,7 @@ CURVES, SAMPLE = 1000, 25
 @pytest.fixture(scope="module")
 def resampled():
     """`[curves, points]` steps, scores and questions around fits of measured curves."""
-    folder = os.environ.get("TBTJAX_DATA") or Path(__file__).parents[2] / "shared" / "data"
-    path = Path(folder) / "mmlu_finetuning.csv"
-    if not path.exists():
-        pytest.skip(f"no shared data: {path} (set TBTJAX_DATA to its folder)")
-    data = read_trajectories(path).arrays()
+    data = read_trajectories(path_of("mmlu_finetuning.csv")).arrays()
     with jax.enable_x64(True):
         fit = fit_power_law(data.steps, data.scores, questions=data.questions, limits="free")
         curves = jax.tree.map(lambda x: np.asarray(x)[:, None], fit.curves)

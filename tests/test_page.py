@@ -6,6 +6,7 @@ import pathlib
 import shutil
 
 import pytest
+from measured import path_of
 
 from tbtjax.cli import main
 from tbtjax.report.page import (
@@ -188,11 +189,11 @@ def test_a_browser_shows_numbers_and_switches_a_model_off(browser, packaged_page
     assert browser.get_log("browser") == []
 
 
-def test_a_browser_shows_the_55_models(browser, measured, tmp_path):
+def test_a_browser_shows_the_55_models(browser, tmp_path):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
-    source = str(measured("mmlu_finetuning.csv"))
+    source = str(path_of("mmlu_finetuning.csv"))
     page, document = page_of(tmp_path, source, "--lower", "0.25")
     assert page.stat().st_size < 3e6
     browser.get_log("browser")

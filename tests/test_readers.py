@@ -2,29 +2,20 @@
 
 import json
 import math
-import os
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from measured import path_of
 
 from tbtjax.measure import TrajectoryError, read_trajectories
 
 PYTHIA = ("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b")
 STEPS = (0, 10, 30, 100, 250, 500, 1000, 2500, 5000, 10000, 15000, 20000, 25000)
-
-
-def shared_tree():
-    folder = os.environ.get("TBTJAX_DATA") or Path(__file__).parents[2] / "shared" / "data"
-    tree = Path(folder) / "lm_eval_gsm8k_pythia"
-    if not tree.exists():
-        pytest.skip(f"{tree} is not there; set TBTJAX_DATA to the folder of the shared data")
-    return tree
 
 
 def result(task="gsm8k", model_args="pretrained=org/llama", score=0.5, **more):
@@ -51,7 +42,7 @@ def curve(table, model):
 
 
 def test_the_shared_tree_reads_to_the_right_table():
-    tree = shared_tree()
+    tree = path_of("lm_eval_gsm8k_pythia")
     table = read_trajectories(tree)
     assert table.skipped == []
     assert set(table.models) == {f"pythia-{size}" for size in PYTHIA}
@@ -75,7 +66,7 @@ def test_the_shared_tree_reads_to_the_right_table():
 
 
 def test_damaged_copies_of_the_shared_tree(tmp_path):
-    tree = shared_tree()
+    tree = path_of("lm_eval_gsm8k_pythia")
     root = shutil.copytree(tree, tmp_path / "copy", copy_function=shutil.copyfile)
     for folder in [root, *root.rglob("*/")]:
         folder.chmod(0o755)

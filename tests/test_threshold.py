@@ -435,3 +435,37 @@ def test_arguments_are_checked():
 
 def test_kinds_are_split_by_their_limits():
     assert set(KINDS) == set(EQUAL_LIMIT_KINDS) | set(DIFFERENT_LIMIT_KINDS)
+
+
+def test_a_level_stretch_of_the_condition_is_no_root(dtype):
+    """Stable at 0, and at the third pair the condition is level at y = 3.27 and y = 1.6, above 0.
+
+    More games than take the complete road at once.
+    """
+    alpha = [
+        [2.64662741, 0.04933223, -0.56038591, -3.19630679, -3.53447734],
+        [0.02840362, -0.92633547, -3.10363101, -3.21494739, -4.18199096],
+    ]
+    beta = [
+        [0.81161111, 0.59251974, 0.58958136, 0.45445628, 0.30945478],
+        [0.93604594, 0.85478651, 0.72097715, 0.5698444, 0.47622579],
+    ]
+    rewards = [
+        [0.79762514, 0.54930955, 0.34240996, 0.02637676, 0.0],
+        [1.0010783, 0.71242341, 0.51510132, 0.13038152, 0.0],
+    ]
+    lower = [
+        [0.20124575, 0.21992358, 0.2394024, 0.21360301, 0.21050468],
+        [0.20422245, 0.24827395, 0.23013279, 0.21304331, 0.21432521],
+    ]
+    upper = [
+        [0.93328, 0.9136889, 0.85538408, 0.82430913, 0.77896267],
+        [0.96046866, 0.95224893, 0.87625805, 0.80680675, 0.77571105],
+    ]
+    alpha, beta, rewards, lower, upper = (
+        np.tile(np.asarray(x, dtype), (10, 1)) for x in (alpha, beta, rewards, lower, upper)
+    )
+    curves = power_law(alpha, beta, lower, upper)
+    threshold = stabilizing_threshold(ranking_game(curves, rewards, linear_cost(dtype.type(1))))
+    assert np.all(np.asarray(threshold.status) == Status.STABLE_AT_ZERO)
+    assert np.all(np.asarray(threshold.delta) == 0) and np.all(np.asarray(threshold.by_pair) == 0)

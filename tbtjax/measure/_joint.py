@@ -11,8 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tbtjax.measure._minimize import Curve, Problem
+from tbtjax.measure._minimize import Curve, Problem, products
 
+#: Fitted limits stay apart by this share of the distance of their bounds.
+APART = 1e-4
 #: Limits to start from: so far from their bounds on the way to the outermost scores, or beyond.
 _SHARES = (0.3, 0.9, 1.1)
 
@@ -83,15 +85,9 @@ def limits_to_try(problem: Problem, group: jax.Array) -> jax.Array:
     return jnp.stack(pairs, axis=1)
 
 
-def slopes(problem: Problem, curve: Curve) -> jax.Array:
-    """`[4, points, curves]` derivatives of the scores in level, rate, lower and upper limit."""
-    by_level = (curve.upper - curve.lower)[None] * curve.rise * curve.fall
-    return jnp.stack([by_level, by_level * problem.points.effort, curve.fall, curve.rise])
-
-
 def derivatives(problem: Problem, curve: Curve) -> Derivatives:
     """Half the derivatives of the loss at `curve`."""
-    error, by_place = problem.pull(curve), slopes(problem, curve)
+    error, by_place = problem.pull(curve), problem.slopes(curve)
     gauss_newton = products(problem.curvature(curve), by_place)
     # Second derivatives of the score: many measured curves are far from their family.
     turn = error * curve.rise * curve.fall
@@ -108,11 +104,6 @@ def derivatives(problem: Problem, curve: Curve) -> Derivatives:
     ]
     newton = gauss_newton - jnp.stack([jnp.stack(row) for row in rows])
     return Derivatives(jnp.sum(by_place * error[None], axis=1), gauss_newton, newton)
-
-
-def products(weight: jax.Array, rows: jax.Array) -> jax.Array:
-    """Σ weight·row·row over the points, `[k, k, curves]`, of `[k, points, curves]`."""
-    return jnp.sum((weight[None] * rows)[:, None] * rows[None], axis=2)
 
 
 def times(left: jax.Array, right: jax.Array) -> jax.Array:

@@ -16,7 +16,8 @@ from tbtjax.measure._minimize import Curve, Problem, divide, least_precision
 #: Steps from a start of the grid: more change hardly any fit.
 _STEPS = 30
 #: Damping relative to the diagonal: where it starts, its least and most, and how it changes.
-_FIRST, _LEAST, _MOST, _EASED, _TIGHTENED = 1e-2, 1e-8, 1e8, 0.1, 4.0
+FIRST_DAMPING = 1e-2
+_LEAST, _MOST, _EASED, _TIGHTENED = 1e-8, 1e8, 0.1, 4.0
 
 
 class _State(NamedTuple):
@@ -45,8 +46,7 @@ def descend(problem: Problem, level: jax.Array, rate: jax.Array) -> tuple[jax.Ar
         first_try = jnp.all(state.aim == now, axis=0)
         bounded = jnp.any(_at_bound(problem, then) & ~_at_bound(problem, now), axis=0)
         again = ~better & first_try & bounded
-        damping = jnp.where(better, state.damping * _EASED, state.damping * _TIGHTENED)
-        damping = jnp.where(again, state.damping, jnp.clip(damping, _LEAST, _MOST))
+        damping = jnp.where(again, state.damping, next_damping(state.damping, better))
         curve = jax.tree.map(
             lambda x, y: jnp.where(better if x.ndim == 1 else better[None], x, y), trial, curve
         )
@@ -55,9 +55,14 @@ def descend(problem: Problem, level: jax.Array, rate: jax.Array) -> tuple[jax.Ar
         return _State(curve, loss, damping, aim), None
 
     first = problem.best_curve(level, rate)
-    state = _State(first, problem.total(first), jnp.full_like(level, _FIRST), _limits(first))
+    state = _State(first, problem.total(first), jnp.full_like(level, FIRST_DAMPING), _limits(first))
     state, _ = jax.lax.scan(step, state, length=_STEPS)
     return state.curve.level, state.curve.rate
+
+
+def next_damping(damping: jax.Array, better: jax.Array) -> jax.Array:
+    """The damping after a step that was `better`, or was not."""
+    return jnp.clip(damping * jnp.where(better, _EASED, _TIGHTENED), _LEAST, _MOST)
 
 
 def _limits(curve: Curve) -> jax.Array:

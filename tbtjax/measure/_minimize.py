@@ -134,15 +134,12 @@ class Problem:
         lower, upper, _ = jax.lax.fori_loop(0, rounds, reweighted, first)
         return curve._replace(lower=lower, upper=upper)
 
-    def _by_chi2(self, level, rate) -> tuple[Curve, jax.Array]:
-        """The best curves with this logit by χ², and that."""
+    def least_chi2(self, level: jax.Array, rate: jax.Array) -> jax.Array:
+        """χ² of the best curves with this logit, `[curves]`."""
         curve = self.curve(level, rate, self.low, self.high)
         if not self.free:
-            return curve, self.chi2(curve)
-        lower, upper, chi2 = _best_limits(
-            self.points, self.points.weight, curve, self.low, self.high
-        )
-        return curve._replace(lower=lower, upper=upper), chi2
+            return self.chi2(curve)
+        return _best_limits(self.points, self.points.weight, curve, self.low, self.high)[2]
 
     def constant(self) -> Curve:
         """The best curves that neither rise nor fall, between the outermost limits."""
@@ -206,12 +203,14 @@ class Problem:
         steep = jnp.abs(curve.rate) < STEEPEST
         return jnp.stack([jnp.ones_like(steep), steep, *limits])
 
-    def sensitivities(self, curve: Curve) -> jax.Array:
-        """Derivatives of the score in what is fitted, `[4, points, curves]`; 0 for what is not."""
+    def slopes(self, curve: Curve) -> jax.Array:
+        """Derivatives of the score in level, rate and limits, `[4, points, curves]`."""
         by_level = (curve.upper - curve.lower)[None] * curve.rise * curve.fall
-        by_rate = by_level * self.points.effort
-        slopes = jnp.stack([by_level, by_rate, curve.fall, curve.rise])
-        return jnp.where(self.fitted(curve)[:, None], slopes, 0)
+        return jnp.stack([by_level, by_level * self.points.effort, curve.fall, curve.rise])
+
+    def sensitivities(self, curve: Curve) -> jax.Array:
+        """The same in what is fitted; 0 for what is not."""
+        return jnp.where(self.fitted(curve)[:, None], self.slopes(curve), 0)
 
 
 def start(problem: Problem) -> tuple[jax.Array, jax.Array]:
@@ -228,21 +227,17 @@ def start(problem: Problem) -> tuple[jax.Array, jax.Array]:
         rates = jnp.concatenate([-rates, rates])
     shares, rates = jnp.meshgrid(jnp.linspace(0, 1, _MIDPOINTS, dtype=dtype), rates)
 
-    def loss_at(level, rate):
-        _, chi2 = problem._by_chi2(level, rate)
-        return chi2
-
     def look(best, node):
         share, rate = node
         rate = jnp.full_like(first, rate)
         level = -rate * (first + (last - first) * share)
-        loss = loss_at(level, rate)
+        loss = problem.least_chi2(level, rate)
         better = loss < best[0]
         return tuple(
             jnp.where(better, x, y) for x, y in zip((loss, level, rate), best, strict=True)
         ), None
 
-    regressed = (loss_at(level, rate), level, rate)
+    regressed = (problem.least_chi2(level, rate), level, rate)
     (_, level, rate), _ = jax.lax.scan(look, regressed, (shares.ravel(), rates.ravel()))
     return level, rate
 
@@ -401,11 +396,14 @@ def covariance_at(problem: Problem, curve: Curve, least: jax.Array) -> tuple[jax
       `[4, 4, curves]` covariance of level, rate, lower and upper at unit scale, 0 beside what is
       not fitted, and `[4, curves]` square roots of the precisions: where one is 0 nothing is known.
     """
-    slopes = problem.sensitivities(curve)
-    weighted = problem.fisher_weight(curve)[None] * slopes
-    matrix = jnp.sum(weighted[:, None] * slopes[None], axis=2)
+    matrix = products(problem.fisher_weight(curve), problem.sensitivities(curve))
     matrix += jnp.where(jnp.eye(4, dtype=bool)[..., None], least[None], 0)
     return inverse_of_precision(matrix)
+
+
+def products(weight: jax.Array, rows: jax.Array) -> jax.Array:
+    """Σ weight·row·row over the points, `[k, k, curves]`, of `[k, points, curves]`."""
+    return jnp.sum((weight[None] * rows)[:, None] * rows[None], axis=2)
 
 
 def inverse_of_precision(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tbtjax.measure._joint import Derivatives, derivatives, limits_to_try, products, slopes
+from tbtjax.measure._joint import APART, Derivatives, derivatives, limits_to_try
+from tbtjax.measure._levenberg import FIRST_DAMPING, next_damping
 from tbtjax.measure._minimize import (
     STEEPEST,
     Curve,
@@ -25,18 +26,14 @@ from tbtjax.measure._minimize import (
     divide,
     enough_left,
     least_precision,
+    products,
     start,
 )
 
 #: Steps from a start, and rounds of the active set in each of them.
 _STEPS, _ROUNDS = 40, 8
-#: Damping relative to the diagonal: where it starts, its least and most, and how it changes.
-_FIRST, _LEAST, _MOST, _EASED, _TIGHTENED = 1e-2, 1e-8, 1e8, 0.1, 4.0
 #: The largest logit at mean effort, and |β|, of a curve that does not jump.
 _TAME, _SLOW = 3.0, 0.7
-#: The limits stay apart by this share of the distance of their bounds.
-_APART = 1e-4
-
 
 #: Products with all the digits of their dtype, on every device.
 _times = functools.partial(jnp.matmul, precision="highest")
@@ -242,7 +239,7 @@ def _descend(problem: Problem, first: Start, signs: _Signs) -> _State:
 
     The first step goes there, by the metric of the points, and knows no slope.
     """
-    apart = _APART * (problem.high[0] - problem.low[0])
+    apart = APART * (problem.high[0] - problem.low[0])
 
     def ridge_of(curve, found: Derivatives):
         floor = least_precision(problem, curve)
@@ -260,9 +257,8 @@ def _descend(problem: Problem, first: Start, signs: _Signs) -> _State:
         loss = jnp.sum(problem.total(trial))
         better = (loss < state.loss) & (trial.upper[0] - trial.lower[0] >= apart)
         # Where the Hessian is no minimum's, once more by Gauss-Newton before damping more.
-        tightened = jnp.where(state.bent, state.damping, state.damping * _TIGHTENED)
-        damping = jnp.where(better, state.damping * _EASED, tightened)
-        damping = jnp.clip(damping, _LEAST, _MOST)
+        damping = next_damping(state.damping, better)
+        damping = jnp.where(state.bent & ~better, state.damping, damping)
         stays = (state.place, state.loss, state.held)
         place, loss, held = jax.tree.map(
             lambda x, y: jnp.where(better, x, y), (place, loss, held), stays
@@ -273,7 +269,7 @@ def _descend(problem: Problem, first: Start, signs: _Signs) -> _State:
     state = _State(
         place=_place(problem, first, signs),
         loss=jnp.inf * one,
-        damping=_FIRST * one,
+        damping=FIRST_DAMPING * one,
         held=jnp.zeros(signs.moves.shape, bool),
         bent=jnp.zeros((), bool),
     )
@@ -297,7 +293,7 @@ def _summarize(
     parameters = jnp.stack([curve.level, curve.rate, curve.lower, curve.upper])
     gradient = jax.grad(lambda p: jnp.sum(problem.total(problem.curve(*p))))(parameters)
     gradient = jnp.where(fitted, gradient, 0)
-    by_place = jnp.where(fitted[:, None], slopes(problem, curve), 0)
+    by_place = jnp.where(fitted[:, None], problem.slopes(curve), 0)
     fisher = products(problem.fisher_weight(curve), by_place)
     floor = jnp.where(
         jnp.eye(4, dtype=bool)[..., None], least_precision(problem, curve)[:, None], 0

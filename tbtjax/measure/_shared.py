@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from tbtjax.measure import _levenberg
-from tbtjax.measure._joint import derivatives, limits_to_try, over_groups, products, slopes, times
+from tbtjax.measure._joint import APART, derivatives, limits_to_try, over_groups, times
+from tbtjax.measure._levenberg import FIRST_DAMPING, next_damping
 from tbtjax.measure._minimize import (
     STEEPEST,
     Curve,
@@ -24,15 +25,12 @@ from tbtjax.measure._minimize import (
     enough_left,
     inverse_of_precision,
     least_precision,
+    products,
     start,
 )
 
 #: Steps from a start, and how often starts are looked for anew at the best limits found.
 _STEPS, _FURTHER = 20, 2
-#: Damping relative to the diagonal: where it starts, its least and most, and how it changes.
-_FIRST, _LEAST, _MOST, _EASED, _TIGHTENED = 1e-2, 1e-8, 1e8, 0.1, 4.0
-#: The limits stay apart by this share of the distance of their bounds.
-_APART = 1e-4
 
 
 class _State(NamedTuple):
@@ -100,7 +98,7 @@ def _chosen(where: jax.Array, new, old):
 
 def _descend(problem: Problem, first: Curve, group: jax.Array) -> _State:
     """Damped Newton steps, each of which lowers the loss of the group."""
-    apart = _APART * (problem.high - problem.low)
+    apart = APART * (problem.high - problem.low)
 
     def loss_of(curve):
         return over_groups(problem.total(curve), group)
@@ -112,12 +110,11 @@ def _descend(problem: Problem, first: Curve, group: jax.Array) -> _State:
         trial = problem.curve(curve.level + by_curve[0], curve.rate + by_curve[1], lower, upper)
         loss = loss_of(trial)
         better = (loss < state.loss) & (upper - lower >= apart)
-        damping = jnp.where(better, state.damping * _EASED, state.damping * _TIGHTENED)
-        damping = jnp.clip(damping, _LEAST, _MOST)
+        damping = next_damping(state.damping, better)
         curve, loss = _chosen(better, (trial, loss), (curve, state.loss))
         return _State(curve, loss, damping), None
 
-    state = _State(first, loss_of(first), jnp.full_like(first.level, _FIRST))
+    state = _State(first, loss_of(first), jnp.full_like(first.level, FIRST_DAMPING))
     return jax.lax.scan(step, state, length=_STEPS)[0]
 
 
@@ -211,7 +208,7 @@ def _summarize(problem: Problem, curve: Curve, center: jax.Array, group: jax.Arr
     gradient = jnp.concatenate([gradient[:2], total(gradient[2:])])
     gradient = jnp.where(fitted, gradient, 0)
     weight = problem.fisher_weight(curve)
-    by_place = jnp.where(fitted[:, None], slopes(problem, curve), 0)
+    by_place = jnp.where(fitted[:, None], problem.slopes(curve), 0)
     matrix = products(weight, by_place)
     eps = jnp.finfo(loss.dtype).eps
 
