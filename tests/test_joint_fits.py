@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from marks import mostly_float64
-from measured import find
+from measured import find, path_of
 from scipy.optimize import least_squares, minimize
 from scipy.special import expit, logit, xlogy
 
@@ -190,6 +190,7 @@ def test_groups_are_fitted_for_themselves(x64):
 
 
 def test_a_group_of_one_has_free_limits(x64):
+    path_of("mmlu_finetuning.csv")
     scores, questions = boards()
     scores, questions = scores[0], questions[0]
     fit = fit_power_law(
