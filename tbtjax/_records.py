@@ -7,7 +7,6 @@ in the shape the user gave, so that what is shared between games is stored once.
 
 import dataclasses
 import functools
-from collections.abc import Iterator
 from typing import Any, ClassVar, TypeVar
 
 import jax
@@ -53,34 +52,43 @@ def _plan(kind: type) -> tuple[tuple[str, int | None], ...]:
     )
 
 
-def _leaves(tree: Any) -> Iterator[tuple[Any, int]]:
-    """The leaves of `tree`, each with the number of trailing axes that belong to one game."""
+def _shapes(tree: Any) -> list[tuple[tuple[int, ...], int]]:
+    """The leaves' shapes, each with the number of trailing axes that belong to one game.
+
+    It is asked for several times in every call, so it takes no more of Python than it must.
+    """
     if isinstance(tree, jax.Array):
-        yield tree, 1
-        return
+        return [(tree.shape, 1)]
+    found: list[tuple[tuple[int, ...], int]] = []
     if not _is_record(tree):
         for leaf in jax.tree.leaves(tree, is_leaf=_is_record):
-            yield from _leaves(leaf) if _is_record(leaf) else ((leaf, 1),)
-        return
+            found += _shapes(leaf) if _is_record(leaf) else [(np.shape(leaf), 1)]
+        return found
     for name, ndim in _plan(type(tree)):
         value = getattr(tree, name)
-        if ndim is not None:
-            yield from ((leaf, ndim) for leaf in jax.tree.leaves(value))
+        if isinstance(value, jax.Array):
+            found.append((value.shape, 1 if ndim is None else ndim))
+        elif ndim is not None:
+            found += [(np.shape(leaf), ndim) for leaf in jax.tree.leaves(value)]
         elif value is not None:
-            yield from _leaves(value)
+            found += _shapes(value)
+    return found
 
 
 def batch_shape(tree: Any) -> tuple[int, ...]:
     """The broadcast shape of the games' axes of all leaves of `tree`."""
-    shapes: set[Any] = {np.shape(x)[: max(np.ndim(x) - k, 0)] for x, k in _leaves(tree)}
+    shapes = {shape[:-k] if k else shape for shape, k in _shapes(tree)}
     shapes.discard(())
     return np.broadcast_shapes(*shapes) if len(shapes) > 1 else next(iter(shapes), ())
 
 
 def num_models(tree: Any) -> int:
     """The common size of the models axis of all leaves of `tree`; 1 where no leaf has one."""
-    sizes = (np.shape(x)[-k] for x, k in _leaves(tree) if 0 < k <= np.ndim(x))
-    return np.broadcast_shapes((1,), *((size,) for size in sizes))[0]
+    sizes = {shape[-k] for shape, k in _shapes(tree) if 0 < k <= len(shape)}
+    sizes.discard(1)
+    if len(sizes) > 1:
+        np.broadcast_shapes(*((size,) for size in sizes))  # says what is wrong
+    return next(iter(sizes), 1)
 
 
 def take_games(tree: _T, shape: tuple[int, ...], index: Any) -> _T:

@@ -12,12 +12,12 @@ Source: Chen, Zhang, Hardt (arXiv 2603.08371), Assumption 4.1, C1–C3. The exac
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tbtjax._audit import (
     GRID_EFFORTS,
@@ -259,11 +259,8 @@ def check_assumptions(game: RankingGame, max_effort: Any) -> AssumptionReport:
         )
     max_effort = as_level("max_effort", max_effort, game.dtype, game.batch_shape)
     # Costs and curves are audited apart: one compiled program serves games with other costs.
-    nothing = np.zeros(game.num_models, game.dtype)
-    alike, free = power_law(nothing, nothing), linear_cost(nothing)
-    costs = dataclasses.replace(game, curves=alike)
-    curves = dataclasses.replace(game, cost=free, rewards=jnp.asarray(nothing))
-    return _report(max_effort, _of_costs(costs, max_effort), _of_curves(curves, max_effort))
+    costs = _of_costs(game.cost, game.rewards, game.present, max_effort, game.num_models)
+    return _report(game.curves, game.present, max_effort, costs, game.num_models)
 
 
 @jax.tree_util.register_dataclass
@@ -304,8 +301,11 @@ class _CurveAudit(NamedTuple):
     usable: jax.Array
 
 
-@jax.jit
-def _of_costs(game: RankingGame, max_effort: jax.Array) -> _CostAudit:
+@functools.partial(jax.jit, static_argnums=4)
+def _of_costs(cost: Any, rewards, present, max_effort: jax.Array, models: int) -> _CostAudit:
+    nothing = jnp.zeros(models, max_effort.dtype)
+    game = RankingGame(power_law(nothing, nothing), rewards, cost, present)
+
     def find(audited: _Audited) -> _CostAudit:
         game, max_effort, present = audited.parts()
         found, broken = cost_findings(game, max_effort, present)
@@ -323,7 +323,6 @@ def _of_costs(game: RankingGame, max_effort: jax.Array) -> _CostAudit:
     return map_games(Roads(find), audited, entries_per_game=GRID_EFFORTS * game.num_models)
 
 
-@jax.jit
 def _of_curves(game: RankingGame, max_effort: jax.Array) -> _CurveAudit:
     exact = isinstance(game.curves, PowerLaw | Tabulated)
     n = game.num_models
@@ -360,8 +359,14 @@ def _square(finding: Finding, size: int, n: int) -> Finding:
     return Finding(*(square(x) for x in finding))
 
 
-@jax.jit
-def _report(max_effort: jax.Array, costs: _CostAudit, curves: _CurveAudit) -> AssumptionReport:
+@functools.partial(jax.jit, static_argnums=4)
+def _report(
+    family: Any, present, max_effort: jax.Array, costs: _CostAudit, models: int
+) -> AssumptionReport:
+    """The findings on the curves, and beside them those on the costs."""
+    nothing = jnp.zeros(models, max_effort.dtype)
+    game = RankingGame(family, nothing, linear_cost(nothing), present)
+    curves = _of_curves(game, max_effort)
     valid = costs.usable & curves.usable & (max_effort >= 0)
     games, n = valid.shape, curves.findings.rising.fails.shape[-1]
 

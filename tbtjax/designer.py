@@ -19,7 +19,6 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tbtjax._checks import as_argument, as_level, check_broadcast
 from tbtjax._records import Record
@@ -142,16 +141,16 @@ def _times(rate: jax.Array, steps: jax.Array) -> jax.Array:
 
 def _designer_terms(game: RankingGame, reward: Any, cost_rate: Any) -> tuple[jax.Array, jax.Array]:
     """B `[...]` and the rate of each model `[..., n or 1]`, as arrays of the game's dtype."""
-    reward = as_level("reward", reward, game.dtype, game.batch_shape)
+    shape, n = game.batch_shape, game.num_models
+    reward = as_level("reward", reward, game.dtype, shape)
     rates = as_argument("cost_rate", cost_rate, game.dtype)
     rates = rates.reshape(rates.shape or (1,))
-    n = game.num_models
     if rates.shape[-1] not in (1, n):
         raise ValueError(
             f"cost_rate must have {n} entries on the last axis, one per model (or 1 for all "
             f"alike); got shape {rates.shape}"
         )
-    check_broadcast(game=(*game.batch_shape, n), cost_rate=(*rates.shape[:-1], n))
+    check_broadcast(game=(*shape, n), cost_rate=(*rates.shape[:-1], n))
     return reward, rates
 
 
@@ -195,17 +194,14 @@ def optimal_tbt(game: RankingGame, reward: Any, cost_rate: Any) -> OptimalTbt:
     """
     check_game(game)
     reward, rates = _designer_terms(game, reward, cost_rate)
-    # The program that finds the threshold is the one that whoever asks for it has compiled.
-    first = stabilizing_threshold(game).delta
-    still = is_zero_effort_pne(game, np.zeros((), game.dtype))
-    return _choice(game, first, still, reward, rates)
+    return _optimal_tbt(game, reward, rates)
 
 
 @jax.jit
-def _choice(
-    game: RankingGame, first: jax.Array, still: jax.Array, reward: jax.Array, rates: jax.Array
-) -> OptimalTbt:
-    """The choice from Δ* and from whether nobody gains by effort at Δ = 0, `[...]` both."""
+def _optimal_tbt(game: RankingGame, reward: jax.Array, rates: jax.Array) -> OptimalTbt:
+    first = stabilizing_threshold(game).delta
+    # Where nobody gains at Δ = 0 either, zero effort is the answer to that level too.
+    still = is_zero_effort_pne(game, jnp.zeros((), game.dtype))
     reward, rates = _usable_terms(game, reward, rates)
     rate = jnp.sum(rates, axis=-1)
     # Masked before the product, so that a game without an answer leaves no NaN in gradients.
@@ -219,9 +215,8 @@ def _choice(
         return jnp.where(usable, jnp.where(stabilizes, x, 0), jnp.nan)
 
     delta = answer(needed)
-    still |= stabilizes
     shape = (*jnp.broadcast_shapes(delta.shape, rates.shape[:-1]), game.num_models)
-    efforts = jnp.where(still & usable, 0, jnp.nan).astype(game.dtype)
+    efforts = jnp.where((still | stabilizes) & usable, 0, jnp.nan).astype(game.dtype)
     paid_by_model = jnp.broadcast_to(rates * delta[..., None], shape)
     return OptimalTbt(
         delta=delta,

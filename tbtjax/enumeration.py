@@ -18,12 +18,13 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tbtjax._batch import Roads, map_games
-from tbtjax._checks import as_array, as_level, check_broadcast
+from tbtjax._checks import as_argument, check_broadcast
 from tbtjax._records import Record, align
 from tbtjax._rivals import compare_scores, is_ahead
-from tbtjax.effort import aligned_at
+from tbtjax.effort import aligned_at, checked_level
 from tbtjax.game import RankingGame, models_present
 from tbtjax.response import Ties, developer_utility, standing
 
@@ -80,7 +81,13 @@ def payoff_array(
       >>> payoff_array(game, 0.0, [0.0, 2.0])[0].tolist()
       [[1.0, 0.0], [0.0, 0.5]]
     """
-    levels = _levels(game, levels)
+    level, levels = _checked(game, delta, levels)
+    return _payoffs(game, level, levels, ties)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _payoffs(game: RankingGame, delta: jax.Array, levels: jax.Array, ties: Ties) -> jax.Array:
+    levels = _of_each_model(game, levels)
     n, count = game.num_models, levels.shape[-1]
     profile = []
     for model in range(n):
@@ -142,11 +149,8 @@ def grid_equilibria(
         or max_equilibria < 1
     ):
         raise ValueError(f"max_equilibria must be an integer of 1 or more; got {max_equilibria!r}")
-    levels = _levels(game, levels)
-    level = as_level("delta", delta, game.dtype, game.batch_shape)
-    shape: Any = jnp.broadcast_shapes(game.batch_shape, level.shape)
-    check_broadcast(game=(*shape, game.num_models), levels=levels.shape[:-1])
-    return _enumerate(_Grid(game, level, levels), ties, max_equilibria)
+    level, levels = _checked(game, delta, levels)
+    return _enumerate(game, level, levels, ties, max_equilibria)
 
 
 @jax.tree_util.register_dataclass
@@ -161,25 +165,32 @@ class _Grid(Record):
     levels: jax.Array
 
 
-def _levels(game: RankingGame, levels: Any) -> jax.Array:
-    """Effort levels as `[..., n, levels]`."""
-    if not isinstance(game, RankingGame):
-        raise TypeError(
-            f"game must be a RankingGame (ranking_game(...)); got {type(game).__name__}"
-        )
-    n, levels = game.num_models, as_array("levels", levels).astype(game.dtype)
-    if levels.ndim == 1:
-        levels = jnp.broadcast_to(levels, (n, *levels.shape))
-    if levels.ndim < 2 or levels.shape[-1] == 0 or levels.shape[-2] not in (1, n):
+def _checked(game: RankingGame, delta: Any, levels: Any) -> tuple[Any, Any]:
+    """Δ `[...]` and effort levels `[levels]` or `[..., n or 1, levels]`, of the game's dtype."""
+    delta = checked_level(game, delta)
+    levels = as_argument("levels", levels, game.dtype)
+    n = game.num_models
+    models = levels.shape[-2:-1]
+    if levels.shape[-1:] in ((), (0,)) or models not in ((), (1,), (n,)):
         raise ValueError(
             f"levels must be [levels], or [..., {n}, levels] with a set for each model, of one or "
             f"more levels; got shape {levels.shape}"
         )
-    return jnp.broadcast_to(levels, (*levels.shape[:-2], n, levels.shape[-1]))
+    games = np.broadcast_shapes(game.batch_shape, delta.shape)
+    check_broadcast(game=(*games, n), levels=(*levels.shape[:-2], n))
+    return delta, levels
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _enumerate(grid: _Grid, ties: Ties, max_equilibria: int) -> GridEquilibria:
+def _of_each_model(game: RankingGame, levels: jax.Array) -> jax.Array:
+    """Effort levels as `[..., n, levels]`."""
+    return jnp.broadcast_to(levels, (*levels.shape[:-2], game.num_models, levels.shape[-1]))
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _enumerate(
+    game: RankingGame, delta: jax.Array, levels: jax.Array, ties: Ties, max_equilibria: int
+) -> GridEquilibria:
+    grid = _Grid(game, delta, _of_each_model(game, levels))
     n, count = grid.levels.shape[-2:]
     grid = align(jax.lax.stop_gradient(grid))
     solve = functools.partial(_solve, ties=ties, max_equilibria=max_equilibria)

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from tbtjax._batch import Roads, map_games
-from tbtjax._checks import as_argument
+from tbtjax._checks import as_argument, check_broadcast
 from tbtjax._records import Record
 from tbtjax._rivals import (
     Rivals,
@@ -251,12 +251,7 @@ def is_epsilon_pne(
     """
     level, efforts = checked_profile(game, delta, efforts)
     epsilon = as_argument("epsilon", epsilon, game.dtype)
-    return _none_exceeds(_deviation_gain(game, level, efforts, ties), epsilon)
-
-
-@jax.jit
-def _none_exceeds(gain: jax.Array, epsilon: jax.Array) -> jax.Array:
-    return jnp.max(gain, axis=-1, initial=-jnp.inf) <= epsilon
+    return _is_epsilon_pne(game, level, efforts, epsilon, ties)
 
 
 @jax.tree_util.register_dataclass
@@ -311,6 +306,13 @@ def _deviation_gain(
 
     rank, move = _by_chunks(now_and_best, profiles)
     return _response_of(profiles, move).utility - _utility_of(profiles, rank)
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _is_epsilon_pne(game, delta, efforts, epsilon: jax.Array, ties: Ties) -> jax.Array:
+    gain = _deviation_gain(game, delta, efforts, ties)
+    check_broadcast(games=gain.shape[:-1], epsilon=epsilon.shape)
+    return jnp.max(gain, axis=-1, initial=-jnp.inf) <= epsilon
 
 
 def _utility_of(profiles: _Profiles, rank: jax.Array) -> jax.Array:
