@@ -10,7 +10,7 @@ One pair binds, so only it needs full precision:
 1. float32, all pairs: a lower bound of the largest root, from one logarithm a pair;
 2. float32, all pairs: from there one step of Halley's method; the pair that asks for most binds;
 3. float32, this pair: two more steps. |h″/h′| ≤ 1 everywhere, so they converge from any start;
-4. the games' dtype, this pair: one more step, or two. With x = (e^s − 1 − q)/(1 + q) = e^h − 1
+4. the games' dtype, this pair: one more step, or some. With x = (e^s − 1 − q)/(1 + q) = e^h − 1
    small, h comes from its series: two exponentials, no logarithm, and no digits lost. The step is
    cubically exact, so its own length bounds what is left;
 5. float32, all pairs: every other pair holds, by more than the rounding of this check.
@@ -26,6 +26,8 @@ import jax
 import jax.numpy as jnp
 
 _FAST = jnp.float32
+# In the games' dtype: one is enough for all but a few.
+_MOST_STEPS = 5
 
 
 class FastLevel(NamedTuple):
@@ -176,7 +178,7 @@ def _take(alpha, beta, worth, weak) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def _polish(d, m, g, y):
-    """The last step, in the games' dtype, and whether it was short enough to be the last."""
+    """Steps in the games' dtype, and whether one was short enough to be the last."""
 
     def step(y):
         q = g * jnp.exp(-y)
@@ -186,14 +188,18 @@ def _polish(d, m, g, y):
         step = jnp.maximum(-_halley(h, m, q), -y)
         return y + step, jnp.abs(step) < (4 * jnp.finfo(d.dtype).eps) ** (1 / 3)
 
-    y, exact = step(y.astype(d.dtype))
+    # Where h is nearly level, float32 ends too far from the root for one step.
+    def is_unfinished(carry):
+        count, _, exact = carry
+        return (count < _MOST_STEPS) & ~jnp.all(exact)
 
-    def once_more(y):
+    def once_more(carry):
+        count, y, exact = carry
         further, close = step(y)
-        return jnp.where(exact, y, further), exact | close
+        return count + 1, jnp.where(exact, y, further), exact | close
 
-    # Where h is nearly level, float32 ends too far from the root.
-    return jax.lax.cond(jnp.all(exact), lambda y: (y, exact), once_more, y)
+    first = (1, *step(y.astype(d.dtype)))
+    return jax.lax.while_loop(is_unfinished, once_more, first)[1:]
 
 
 def of_each(x: jax.Array, index: jax.Array) -> jax.Array:
