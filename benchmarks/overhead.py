@@ -93,9 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark and prints a line for each measurement."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
     parser.add_argument("--repeats", type=int, default=2000)
-    parser.add_argument(
-        "--only", default="", metavar="TEXT", help="calls with this in their name"
-    )
+    parser.add_argument("--only", default="", metavar="TEXT", help="calls with this in their name")
     parser.add_argument("--out", type=pathlib.Path, help="results file (JSON)")
     options = parser.parse_args(arguments)
     results = {}

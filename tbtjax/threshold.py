@@ -534,6 +534,54 @@ def _scanned_by_pair(game: RankingGame, scan_levels: int) -> tuple[jax.Array, ja
     return first[:, 1:], rival[:, 1:]
 
 
+class PlainThreshold(NamedTuple):
+    """`StabilizingThreshold` without `by_pair` and without derivatives, `[games]` each."""
+
+    delta: jax.Array
+    upper: jax.Array
+    settled: jax.Array
+    pair: jax.Array
+    rival: jax.Array
+    status: jax.Array
+
+
+def fast_threshold(game: RankingGame, deviations: Deviations) -> tuple[PlainThreshold, jax.Array]:
+    """The fast road of power laws alone, for who compiles the other only where a game needs it.
+
+    Args:
+      game: games along one axis, few enough to be worked on at once; power-law curves, two or more
+        models, all present.
+      deviations: as in `stabilizing_threshold`.
+
+    Returns:
+      The answers, and for which games they hold, `[games]` bool; `complete_threshold` has the
+      others'.
+    """
+    levels, is_open = _ray(align(game), deviations)
+    return _in_steps(levels), ~is_open
+
+
+def complete_threshold(game: RankingGame, deviations: Deviations) -> PlainThreshold:
+    """The complete road of power laws alone; as `fast_threshold`, and one model is enough."""
+    return _in_steps(_all_levels(align(game), deviations))
+
+
+def _in_steps(found: _Levels) -> PlainThreshold:
+    failed = found.status >= Status.NOT_CONVERGED
+
+    def steps(y):
+        return jnp.where(failed, jnp.nan, jnp.expm1(y))
+
+    return PlainThreshold(
+        delta=steps(found.first),
+        upper=steps(found.last),
+        settled=steps(found.settled),
+        pair=jnp.where(failed, -1, found.first_pair),
+        rival=jnp.where(failed, -1, found.first_rival),
+        status=found.status,
+    )
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class RuleOfThumb(Record):

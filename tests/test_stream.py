@@ -16,6 +16,7 @@ import pytest
 from random_games import random_games
 
 from tbtjax import cli, stream
+from tbtjax.stream import answers as answers_module
 from tbtjax.stream.answers import Solver
 from tbtjax.stream.schemas import SCHEMAS, schema
 
@@ -71,6 +72,23 @@ def games():
     answers, totals = answers_to("threshold", lines_of(records))
     assert totals == (len(records), 0, 0, "", "")
     return records, answers
+
+
+def test_pairs_that_nearly_tie_are_told_apart():
+    """By the quick way alone: at ρ = 1 the larger gap decides, Δ* = (g − e⁰)/e⁰."""
+    record = {"alpha": [2, 1, 0], "beta": 1, "cost": {"kind": "linear", "rate": 1}}
+    gaps = [(10, 10 + 1e-8), (10 + 1e-9, 10), (50, 50 + 1e-7)]
+    rewards = [[first + second, second, 0] for first, second in gaps]
+    data = lines_of([record | {"rewards": row} for row in rewards])
+    compiled = set(answers_module._PROGRAMS)
+    answers, totals = answers_to("threshold", data)
+    assert totals.answered == 3
+    assert [(x["pair"], x["rival"]) for x in answers] == [(2, 1), (1, 0), (2, 1)]
+    assert {x["status"] for x in answers} == {"FOUND"}
+    expected = [max(pair) / np.expm1(1) - 1 for pair in gaps]
+    np.testing.assert_allclose([x["delta"] for x in answers], expected, rtol=1e-13)
+    new = set(answers_module._PROGRAMS) - compiled
+    assert {key[0] for key in new} == {stream.QUESTIONS["threshold"].quick}
 
 
 def test_thresholds_are_those_of_the_reference(games):

@@ -9,12 +9,16 @@ numbers of models are rounded up to a few sizes and blocks have one length for e
   so Δ* and who decides it are the game's own, and games keep the core's fast road.
 - Everywhere else they are absent (`present`).
 
+Most thresholds are found on the core's fast road. Where it leaves a game open because two pairs ask
+for nearly the same level, each pair is tried as a game of its own, with the same program. The
+complete road, which takes several times as long to compile, is compiled where that does not help.
+
 Programs are compiled under a lock and run without it: threads may answer different windows.
 """
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +30,13 @@ from tbtjax.effort import just_overtake_effort
 from tbtjax.equilibrium import is_zero_effort_pne
 from tbtjax.game import RankingGame, is_valid, problems
 from tbtjax.stream.records import POINTS, Layout, Stack
-from tbtjax.threshold import Status, rule_of_thumb, stabilizing_threshold
+from tbtjax.threshold import (
+    Status,
+    complete_threshold,
+    fast_threshold,
+    rule_of_thumb,
+    stabilizing_threshold,
+)
 
 # Sizes that numbers of models are rounded up to.
 _SIZES = (
@@ -37,6 +47,8 @@ _SIZES = (
 # more pairs than memory is for.
 _BLOCKS = (2000, 1000, 500, 250, 125, 64, 32, 16, 8, 4, 2, 1)
 _BLOCK_ENTRIES, _BLOCK_PAIRS = 20_000, 1 << 20
+# Blocks of games that a quick way leaves open hold so much less: the other way takes longer.
+_LEFT = 32
 
 _COSTS = {
     "linear": LinearCost,
@@ -46,7 +58,8 @@ _COSTS = {
 }
 _PROGRAMS: dict[Any, Any] = {}
 _LOCK = threading.Lock()
-_STATUS_NAMES = np.array([status.name for status in Status], object)
+#: By the numbers that answers have.
+STATUS_NAMES = [status.name for status in sorted(Status)]
 
 
 class Ragged(NamedTuple):
@@ -67,8 +80,11 @@ class Question(NamedTuple):
     Attributes:
       answer: function of a batch of games, levels and options that gives a value for each of
         `outputs`, and a mask of usable games.
+      quick: the same for power-law games with two or more models that are all present, and a mask
+        of games that it answers; None where there is no quicker way.
       outputs: names of the answers, and what they are: "number", "index", "status", "bool", or
-        "pairs" for a number of each adjacent pair.
+        "pairs" for a number of each adjacent pair. A status is a number, an index of
+        `STATUS_NAMES`.
       needs_delta: whether it is asked at a level.
       power_law_only: whether it is about power-law curves alone.
     """
@@ -77,12 +93,24 @@ class Question(NamedTuple):
     outputs: dict[str, str]
     needs_delta: bool = False
     power_law_only: bool = False
+    quick: Callable[..., tuple[dict[str, jax.Array], jax.Array]] | None = None
 
 
 def _threshold(game: RankingGame, delta: jax.Array, deviations: Any):
-    found = stabilizing_threshold(game, deviations)
-    outputs = QUESTIONS["threshold"].outputs
-    return {name: getattr(found, name) for name in outputs}, found.status != Status.INVALID
+    if isinstance(game.curves, PowerLaw):
+        found = complete_threshold(game, deviations)
+    else:
+        found = stabilizing_threshold(game, deviations)
+    return _threshold_outputs(found), found.status != Status.INVALID
+
+
+def _quick_threshold(game: RankingGame, delta: jax.Array, deviations: Any):
+    found, is_known = fast_threshold(game, deviations)
+    return _threshold_outputs(found), is_known
+
+
+def _threshold_outputs(found: Any) -> dict[str, jax.Array]:
+    return {name: getattr(found, name) for name in QUESTIONS["threshold"].outputs}
 
 
 def _effort(game: RankingGame, delta: jax.Array, deviations: Any):
@@ -110,6 +138,7 @@ QUESTIONS = {
             **dict.fromkeys(("pair", "rival"), "index"),
             "status": "status",
         },
+        quick=_quick_threshold,
     ),
     "effort": Question(_effort, {"delta": "number", "effort": "pairs"}, needs_delta=True),
     "verdict": Question(_verdict, {"delta": "number", "zero_effort_pne": "bool"}, needs_delta=True),
@@ -145,7 +174,7 @@ class Solver:
             pairs[stack.rows] = stack.layout.models - 1
         offsets = np.concatenate([[0], np.cumsum(pairs)])
         results: dict[str, np.ndarray | Ragged] = {}
-        kinds = {"number": float, "index": np.int64, "bool": bool, "status": object}
+        kinds = {"number": float, "index": np.int64, "bool": bool, "status": np.int32}
         for name, kind in self.question.outputs.items():
             if kind == "pairs":
                 results[name] = Ragged(np.full(offsets[-1], np.nan), offsets)
@@ -179,37 +208,78 @@ class Solver:
         if not len(rows):
             return
         size = next(size for size in _SIZES if size >= models)
+        arrays = _filled_up(stack.layout, columns, size) | {"delta": delta}
+        games = _Games(stack.layout, arrays, rows)
         most = max(1, min(_BLOCK_ENTRIES // size, _BLOCK_PAIRS // size**2))
         block = next(block for block in _BLOCKS if block <= most)
-        arrays = _filled_up(stack.layout, columns, size)
-        for start in range(0, len(rows), block):
-            here = slice(start, start + block)
-            part = {name: _whole_block(x[here], block) for name, x in arrays.items()}
-            level, number = _whole_block(delta[here], block), np.int32(models)
-            found, valid = self._program(stack.layout, part)(part, level, number)
-            self._keep(results, rows[here], models, found)
-            if not np.all(valid):
-                self._explain(stack.layout, part, number, rows[here], errors)
+        if self._has_quick_way(stack.layout) and size > 1:
+            games = games.some(~self._answer_by(self.question.quick, games, block, results))
+            if len(games.rows) * len(_pairs(models, self._deviations)) <= max(
+                block, len(rows) // 4
+            ):
+                games = games.some(~self._answer_pair_by_pair(games, block, results))
+            block = max(1, most // _LEFT)
+        good = self._answer_by(self.question.answer, games, block, results)
+        self._explain(games.some(~good), block, errors)
 
-    def _program(self, layout: Layout, arrays: dict[str, np.ndarray], explain: bool = False):
-        """The compiled program for games of a kind, sizes and block."""
+    def _has_quick_way(self, layout: Layout) -> bool:
+        """Whether most games are answered quickly; what fills them up then are models."""
+        return self.question.quick is not None and layout.curves == "power-law"
+
+    def _answer_by(self, answer: Any, games: "_Games", block: int, results) -> np.ndarray:
+        """Keeps the answers of `answer`, and gives its mask of games."""
+        mask = np.ones(len(games.rows), bool)
+        models = games.layout.models
+        for start, part in games.blocks(block):
+            found, good = self._program(games.layout, answer, part)(part, np.int32(models))
+            rows = games.rows[start : start + block]
+            self._keep(results, rows, models, found)
+            mask[start : start + block] = np.asarray(good)[: len(rows)]
+        return mask
+
+    def _answer_pair_by_pair(self, games: "_Games", block: int, results) -> np.ndarray:
+        """Keeps thresholds that are the largest of those of pairs alone, and gives the mask.
+
+        Where every pair's stable levels are a ray, so are the game's: from the largest start on.
+        """
+        pairs = _pairs(games.layout.models, self._deviations)
+        alone = games.taken_apart(pairs)
+        found = {name: np.zeros(len(alone.rows)) for name in self.question.outputs}
+        known = self._answer_by(self.question.quick, alone, block, found)
+        known = np.all(known.reshape(-1, len(pairs)), axis=1)
+        delta = found["delta"].reshape(-1, len(pairs))
+        deciding = np.argmax(delta, axis=1)
+        first = np.max(delta, axis=1, initial=0)
+        rival, weak = np.where(first > 0, pairs[deciding].T, -1)
+        answers = {
+            "delta": first,
+            "upper": np.full_like(first, np.inf),
+            "settled": first,
+            "pair": weak,
+            "rival": rival,
+            "status": np.where(first > 0, Status.FOUND, Status.STABLE_AT_ZERO),
+        }
+        for name, values in answers.items():
+            results[name][games.rows[known]] = values[known]
+        return known
+
+    def _program(self, layout: Layout, answer: Any, arrays: dict[str, np.ndarray]) -> Any:
+        """`answer` compiled for games of a kind, sizes and block."""
         shapes = tuple((name, x.shape) for name, x in arrays.items())
-        kind = (layout.curves, layout.cost, shapes)
-        key = (*kind, "problems") if explain else (*kind, self._name, self._deviations)
+        key = (answer, self._deviations, layout.curves, layout.cost, shapes)
+        if key in _PROGRAMS:
+            return _PROGRAMS[key]
         with _LOCK:
             if key not in _PROGRAMS:
-                shadows = self._name == "threshold" and layout.curves == "power-law"
 
-                def run(arrays, delta, models):
-                    game = _game(layout, arrays, None if shadows else models)
-                    if explain:
-                        return _first_problems(game)
-                    return self.question.answer(game, delta, self._deviations)
+                def run(arrays, models):
+                    parameters = dict(arrays)
+                    delta = parameters.pop("delta")
+                    filled = None if self._has_quick_way(layout) else models
+                    return answer(_game(layout, parameters, filled), delta, self._deviations)
 
-                block = next(iter(arrays.values())).shape[0]
                 inputs = jax.tree.map(
-                    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
-                    (arrays, np.zeros(block), np.zeros((), np.int32)),
+                    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (arrays, np.int32(0))
                 )
                 _PROGRAMS[key] = jax.jit(run).lower(*inputs).compile()
             return _PROGRAMS[key]
@@ -222,26 +292,72 @@ class Solver:
                 places = target.offsets[rows][:, None] + np.arange(models - 1)
                 target.values[places] = values[:, : models - 1]
             else:
-                target[rows] = _STATUS_NAMES[values] if kind == "status" else values
+                target[rows] = values
 
-    def _explain(self, layout: Layout, arrays, models, rows: np.ndarray, errors) -> None:
-        """What is wrong with the unusable games of a block."""
-        found = self._program(layout, arrays, explain=True)(
-            arrays, np.zeros(len(next(iter(arrays.values())))), models
-        )
-        names = _problem_names(layout)
-        for (name, expected), (bad, index, value) in zip(
-            names, (map(np.asarray, problem) for problem in found), strict=True
-        ):
-            points = name in POINTS
-            for place in np.flatnonzero(bad[: len(rows)]).tolist():
-                what = (
-                    f"for model {index[place]}"
-                    if name != "rewards"
-                    else (f"at index {index[place]}")
-                )
-                got = "it is not" if points else f"got {value[place]}"
-                errors.setdefault(int(rows[place]), f"{name} must be {expected}; {got} {what}")
+    def _explain(self, games: "_Games", block: int, errors: dict[int, str]) -> None:
+        """What is wrong with games that cannot be used."""
+        for start, part in games.blocks(block):
+            rows = games.rows[start : start + block].tolist()
+            program = self._program(games.layout, _first_problems, part)
+            found = program(part, np.int32(games.layout.models))
+            for (name, expected), (bad, index, value) in zip(
+                _problem_names(games.layout), (map(np.asarray, x) for x in found), strict=True
+            ):
+                for place in np.flatnonzero(bad[: len(rows)]).tolist():
+                    what = "at index" if name == "rewards" else "for model"
+                    got = "it is not" if name in POINTS else f"got {value[place]}"
+                    text = f"{name} must be {expected}; {got} {what} {index[place]}"
+                    errors.setdefault(rows[place], text)
+
+
+class _Games(NamedTuple):
+    """Games of one layout, filled up to a size.
+
+    Attributes:
+      layout: their layout, of the models that they have.
+      arrays: parameters `[games, ...]`, and `delta`.
+      rows: `[games]` their places in the window.
+    """
+
+    layout: Layout
+    arrays: dict[str, np.ndarray]
+    rows: np.ndarray
+
+    def some(self, mask: np.ndarray) -> "_Games":
+        """Those in the mask."""
+        arrays = {name: x[mask] for name, x in self.arrays.items()}
+        return _Games(self.layout, arrays, self.rows[mask])
+
+    def taken_apart(self, pairs: np.ndarray) -> "_Games":
+        """A game for each pair `[pairs, 2]` of models of each game, in order."""
+        columns, shapes = {}, []
+        for name in self.layout.fields:
+            x = self.arrays[name]
+            if x.shape[1] == 1:
+                columns[name] = np.repeat(x[:, 0], len(pairs))
+                shapes.append(())
+            else:
+                columns[name] = x[:, pairs].reshape(-1, 2, *x.shape[2:])
+                shapes.append((2, *x.shape[2:]))
+        layout = self.layout._replace(models=2, shapes=tuple(shapes))
+        arrays = _filled_up(layout, columns, self.arrays["rewards"].shape[1])
+        arrays["delta"] = np.repeat(self.arrays["delta"], len(pairs))
+        return _Games(layout, arrays, np.arange(len(arrays["delta"])))
+
+    def blocks(self, length: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """The first game and the parameters of each block."""
+        for start in range(0, len(self.rows), length):
+            here = slice(start, start + length)
+            yield start, {name: _whole_block(x[here], length) for name, x in self.arrays.items()}
+
+
+@functools.cache
+def _pairs(models: int, deviations: str) -> np.ndarray:
+    """`[pairs, 2]` a stronger model and the weak one that might pass it; neighbours first."""
+    furthest = models - 1 if deviations == "all" else min(models - 1, 1)
+    ranks = range(1, furthest + 1)
+    pairs = [(weak - apart, weak) for apart in ranks for weak in range(apart, models)]
+    return np.array(pairs, int).reshape(-1, 2)
 
 
 def _whole_block(x: np.ndarray, block: int) -> np.ndarray:
@@ -296,7 +412,7 @@ def _game(layout: Layout, arrays: dict[str, Any], models: jax.Array | None) -> R
     return RankingGame(curves(**parts), arrays["rewards"], _COSTS[layout.cost](**cost), present)
 
 
-def _first_problems(game: RankingGame):
+def _first_problems(game: RankingGame, delta: jax.Array, deviations: Any):
     """For each check of the core: which games fail, the first model and the value there."""
     found = []
     for problem in problems(game):

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from tbtjax.stream.answers import Question, Ragged
+from tbtjax.stream.answers import STATUS_NAMES, Question, Ragged
 from tbtjax.stream.records import KEYS, RecordError, Stack, shown, stack_records
 
 try:
@@ -322,12 +322,9 @@ class ParquetWriter:
             if isinstance(values, Ragged):
                 offsets = pa.array(values.offsets, pa.int32(), mask=np.append(bad, False))
                 columns.append(pa.ListArray.from_arrays(offsets, pa.array(values.values)))
-            elif values.dtype == object:
-                codes = np.unique(values[~bad].astype(str), return_inverse=True)
-                index = np.zeros(count, np.int32)
-                index[~bad] = codes[1]
-                column = pa.DictionaryArray.from_arrays(pa.array(index, mask=bad), list(codes[0]))
-                columns.append(column.cast(pa.string()))
+            elif self._question.outputs[field.name] == "status":
+                names = pa.DictionaryArray.from_arrays(pa.array(values, mask=bad), STATUS_NAMES)
+                columns.append(names.cast(pa.string()))
             else:
                 columns.append(pa.array(values, mask=bad).cast(field.type))
         lines: list[int | None] = [None] * count
@@ -528,7 +525,7 @@ def _texts(values: Any, kind: str, errors: dict[int, str]) -> list[str]:
     if kind == "bool":
         return ["true" if value else "false" for value in values.tolist()]
     if kind == "status":
-        return [f'"{value}"' for value in values.tolist()]
+        return [f'"{STATUS_NAMES[value]}"' for value in values.tolist()]
     return [str(value) for value in values.tolist()]
 
 

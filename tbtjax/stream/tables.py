@@ -171,7 +171,16 @@ def _stack(cost: str, models: int, rows: np.ndarray, columns: dict[str, Any]) ->
             arrays[name] = column.values[rows]
         else:
             shapes.append((models,))
-            arrays[name] = column.values[column.offsets[rows][:, None] + np.arange(models)]
+            arrays[name] = _rows_of(column, rows, models)
     level = columns.get("delta")
     delta = np.full(len(rows), np.nan) if level is None else level.values[rows]
     return Stack(Layout("power-law", cost, models, tuple(shapes)), rows, arrays, delta)
+
+
+def _rows_of(column: _Column, rows: np.ndarray, models: int) -> np.ndarray:
+    """`[rows, models]` the arrays in some rows, all of one length."""
+    assert column.offsets is not None
+    first, last = column.offsets[[rows[0], rows[-1] + 1]] if len(rows) else (0, 0)
+    if last - first == len(rows) * models and rows[-1] - rows[0] == len(rows) - 1:
+        return column.values[first:last].reshape(-1, models)  # they follow each other
+    return column.values[column.offsets[rows][:, None] + np.arange(models)]
