@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from tbtjax._records import num_models
 from tbtjax.curves import PowerLaw
-from tbtjax.game import RankingGame, models_present
+from tbtjax.game import RankingGame, models_present, rewards_by_capability
 
 Deviations = Literal["all", "adjacent"]
 
@@ -364,6 +364,12 @@ def ranks(
     count = jnp.sum(is_ahead(game, rivals, *compared, order), axis=0)
     more = (rivals.of(count) - count).astype(game.dtype)
     return jnp.sum(is_ahead(game, rivals, -more, 0.0, order), axis=0)
+
+
+def gains_by_capability(game: RankingGame, rivals: Rivals) -> jax.Array:
+    """`[rivals, ..., n]` by how much each rival's reward is higher if ranks follow capability."""
+    rewards = _wide(rewards_by_capability(game), game.num_models)
+    return jnp.where(rivals.real, rivals.of(rewards) - rewards, 0)
 
 
 def rewards_of_ranks(game: RankingGame, ranks: jax.Array) -> jax.Array:

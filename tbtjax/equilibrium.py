@@ -9,19 +9,25 @@ Source: Chen, Zhang, Hardt (arXiv 2603.08371), section 4.
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from tbtjax._batch import Roads, map_games
 from tbtjax._rivals import (
     Deviations,
+    Rivals,
     check_deviations,
+    compare_scores,
+    gains_by_capability,
     is_ahead,
+    next_stronger,
     other_models,
     rewards_of_ranks,
     score_lead,
     stability_margin,
+    stronger_rivals,
 )
 from tbtjax.effort import aligned_at, checked_level
 from tbtjax.game import RankingGame, is_valid
@@ -65,15 +71,57 @@ def is_zero_effort_pne(game: RankingGame, delta: Any, deviations: Deviations = "
 
 @functools.partial(jax.jit, static_argnums=2)
 def _is_zero_effort_pne(game: RankingGame, delta: jax.Array, deviations: Deviations) -> jax.Array:
-    game, level = aligned_at(game, delta)
+    game, level = jax.lax.stop_gradient(aligned_at(game, delta))
+    n = game.num_models
+    roads = Roads(*(functools.partial(x, deviations=deviations) for x in (_if_ordered, _any_order)))
+    entries = n if deviations == "adjacent" else n * (n - 1)
+    return map_games(roads, _Levelled(game, level), entries_per_game=max(entries, 1))
+
+
+class _Levelled(NamedTuple):
+    """A chunk of games, and the level of each: `[games or 1, 1]`."""
+
+    game: RankingGame
+    level: jax.Array
+
+    def wide(self, x: jax.Array) -> jax.Array:
+        """`[games or 1]` to `[games]`."""
+        return jnp.broadcast_to(x, (max(x.shape[0] for x in jax.tree.leaves(self)),))
+
+    def is_stable(self, rivals: Rivals, gain: jax.Array) -> jax.Array:
+        """Whether no model gains by passing one of its rivals, `[games]`; gain `[rivals, …, n]`."""
+        game, level = self
+        budget = game.cost.effort_worth(gain)
+        margin = stability_margin(game, rivals, jnp.log1p(level), budget, lenient=True)
+        stable = jnp.all(~(gain > 0) | (margin >= 0), axis=(0, -1))
+        return self.wide(stable & is_valid(game) & ~jnp.isnan(level[..., 0]))
+
+
+def _if_ordered(chunk: _Levelled, deviations: Deviations) -> tuple[jax.Array, jax.Array]:
+    """The verdict where scores surely follow capability, and the games where they may not."""
+    game, level = chunk
+    neighbours = next_stronger(game)
+    above = compare_scores(game, neighbours, level).above
+    is_open = ~chunk.wide(jnp.all(~neighbours.real | above, axis=(0, -1)))
+
+    def ordered():
+        rivals = stronger_rivals(game, deviations)
+        return chunk.is_stable(rivals, gains_by_capability(game, rivals)), is_open
+
+    def not_ordered():
+        return _any_order(chunk, deviations), is_open & False
+
+    # Where many are open, gathering them would cost more than it saves.
+    return jax.lax.cond(jnp.mean(is_open) > 1 / 8, not_ordered, ordered)
+
+
+def _any_order(chunk: _Levelled, deviations: Deviations) -> jax.Array:
+    """The verdict whatever the baseline ranking is."""
+    game, level = chunk
     rivals = other_models(game)
     ahead = is_ahead(game, rivals, score_lead(game, rivals, level))
     rank = jnp.sum(ahead, axis=0)
     if deviations == "adjacent":
         ahead &= rivals.of(rank) == rank - 1
     rewards = rewards_of_ranks(game, rank)
-    gain = jnp.where(ahead, rivals.of(rewards) - rewards, 0)
-    budget = game.cost.effort_worth(gain)
-    margin = stability_margin(game, rivals, jnp.log1p(level), budget, lenient=True)
-    stable = jnp.all(~(ahead & (gain > 0)) | (margin >= 0), axis=(0, -1))
-    return stable & is_valid(game) & ~jnp.isnan(level[..., 0])
+    return chunk.is_stable(rivals, jnp.where(ahead, rivals.of(rewards) - rewards, 0))

@@ -25,8 +25,8 @@ from tbtjax._batch import Roads, map_games
 from tbtjax._records import Record, align
 from tbtjax._rivals import (
     Deviations,
-    Rivals,
     check_deviations,
+    gains_by_capability,
     next_stronger,
     stability_margin,
     stronger_rivals,
@@ -34,7 +34,7 @@ from tbtjax._rivals import (
 )
 from tbtjax.curves import PowerLaw
 from tbtjax.effort import just_overtake_effort
-from tbtjax.game import RankingGame, check_game, is_valid, problems, rewards_by_capability
+from tbtjax.game import RankingGame, check_game, is_valid, problems
 
 
 class Status(enum.IntEnum):
@@ -250,14 +250,6 @@ def _undecided(game: RankingGame) -> _Levels:
     return _Levels(zero, inf, zero, nobody, nobody, nobody, nobody, nobody, nobody, status)
 
 
-def _budgets(game: RankingGame, rivals: Rivals) -> jax.Array:
-    """`[rivals, games, n]` what passing each rival is worth to each model, in steps."""
-    rewards = rewards_by_capability(game)
-    wide = jnp.broadcast_to(rewards, (*rewards.shape[:-1], game.num_models))
-    gain = jnp.where(rivals.real, rivals.of(wide) - wide, 0)
-    return game.cost.effort_worth(gain)
-
-
 class _PairRows(NamedTuple):
     """The pairs of a chunk of games and what turns per-model arrays into per-pair ones.
 
@@ -303,7 +295,8 @@ def _pair_rows(game: RankingGame, deviations: Deviations) -> _PairRows:
     def of_rivals(x):
         return rows(rivals.of(jnp.broadcast_to(x, (x.shape[0], n))))
 
-    return _PairRows(lambda x: rows(x[None]), of_rivals, rows(_budgets(game, rivals)), free, models)
+    budget = rows(game.cost.effort_worth(gains_by_capability(game, rivals)))
+    return _PairRows(lambda x: rows(x[None]), of_rivals, budget, free, models)
 
 
 def _size(game: RankingGame) -> int:
@@ -479,7 +472,7 @@ def _scanned(game: RankingGame, deviations: Deviations, scan_levels: int) -> _Le
     if game.num_models < 2:
         return _undecided(game)
     rivals = stronger_rivals(game, deviations)
-    budgets = _budgets(game, rivals)
+    budgets = game.cost.effort_worth(gains_by_capability(game, rivals))
 
     def margins(y, *, lenient=False):
         margin = stability_margin(game, rivals, y[:, None], budgets, lenient=lenient)
@@ -519,7 +512,7 @@ def _scanned_by_pair(game: RankingGame, scan_levels: int) -> tuple[jax.Array, ja
         return jnp.zeros((size, 0), game.dtype), jnp.zeros((size, 0), int)
     valid = jnp.broadcast_to(is_valid(game), (size,))[:, None]
     rivals = next_stronger(game)
-    budgets = _budgets(game, rivals)
+    budgets = game.cost.effort_worth(gains_by_capability(game, rivals))
     real = (jnp.broadcast_to(rivals.real, (1, size, n)) & valid)[0]
 
     def is_stable(y, *, lenient):
@@ -654,7 +647,7 @@ def _rule_of_thumb(game: RankingGame) -> RuleOfThumb:
     divisible = beta_strong != 0
     rho = jnp.where(divisible, beta / jnp.where(divisible, beta_strong, 1), jnp.inf)
     rho = jnp.where(rivals.real[0], rho, jnp.nan)[..., 1:]
-    g = _budgets(game, rivals)[0, ..., 1:]
+    g = game.cost.effort_worth(gains_by_capability(game, rivals))[0, ..., 1:]
     reachable = (e0 > 0) & jnp.isfinite(e0)
     kappa = jnp.where(reachable, g, 0) / jnp.where(reachable, e0, 1)
     kappa = jnp.where((e0 == 0) & (g > 0), jnp.inf, kappa)
