@@ -16,24 +16,29 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 
+# XLA's older emitter of machine code for CPUs, much faster to compile.
+_LIGHT = "--xla_cpu_use_fusion_emitters=false"
+
+
+def pytest_configure(config):
+    """The usual run compiles lightly, as most of its time would be compilation.
+
+    XLA rewrites programs as it does for users, but its older emitter makes machine code of them,
+    and all but modules marked `optimized` leave that as it falls. `XLA_FLAGS= pytest` compiles as
+    users do, and so does every other run (`pytest -m slow`; `pytest -m ""` for all tests).
+    """
+    if config.option.markexpr == "not slow":
+        os.environ.setdefault("XLA_FLAGS", _LIGHT)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def programs_of_one_module(request):
-    """A worker holds the compiled programs of the module at hand, not those of all it has run.
-
-    Most of the run's time is compilation. Modules marked `lightly_compiled` ask what is done with
-    numbers, not for the numbers' last digits: in the usual run, XLA leaves most optimizations out,
-    here and in processes started from here. Runs of other tests (`pytest -m slow`, `pytest -m ""`
-    for all) compile as users do, and a value given in the environment decides for every module:
-    `JAX_DISABLE_MOST_OPTIMIZATIONS=0 pytest`.
-    """
+    """A worker holds the compiled programs of the module at hand, not those of all it has run."""
     option = "JAX_DISABLE_MOST_OPTIMIZATIONS"
-    light = (
-        request.node.get_closest_marker("lightly_compiled") is not None
-        and request.config.option.markexpr == "not slow"
-        and option not in os.environ
-    )
+    optimized = request.node.get_closest_marker("optimized") is not None
+    light = os.environ.get("XLA_FLAGS") == _LIGHT and not optimized
     if light:
-        os.environ[option] = "1"
+        os.environ[option] = "1"  # for processes started from here
         jax.config.update(option.lower(), True)
     yield
     if light:

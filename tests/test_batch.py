@@ -13,6 +13,8 @@ from random_games import random_games
 
 from tbtjax import _batch, linear_cost, power_law, ranking_game, stabilizing_threshold
 
+pytestmark = pytest.mark.optimized
+
 
 def thresholds(games):
     curves = power_law(games["alpha"], games["beta"], games["lower"], games["upper"])

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.lightly_compiled
-
 EXAMPLE = Path(__file__).parents[1] / "examples" / "case_study_mmlu.py"
 
 

@@ -14,8 +14,6 @@ from tbtjax import __version__
 from tbtjax.cli import main
 from tbtjax.report.tables import number
 
-pytestmark = pytest.mark.lightly_compiled
-
 HEADER = "model,family,parameters_billion,step,score,questions"
 STEPS = (0, 10, 100, 1000)
 #: Scores at STEPS; as many models and points everywhere, so that programs are compiled once.

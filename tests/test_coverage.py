@@ -18,8 +18,6 @@ from tbtjax.measure import bootstrap_power_law, bootstrap_tabulated, interval, t
 from tbtjax.report.families import Ends, differ, stacked_curves
 from tbtjax.report.stable_worths import Sweep, first_levels
 
-pytestmark = pytest.mark.lightly_compiled
-
 STEPS = np.array([0, 10, 30, 100, 250, 500, 1000, 2000, 3000, 4000.0])
 QUESTIONS = (1000, 14042)
 CHANCE, MODELS = 0.25, 4

@@ -13,6 +13,8 @@ from random_games import KINDS, random_games
 import tbtjax
 from tbtjax.curves import CurveFamily, PowerLaw, Tabulated
 
+pytestmark = pytest.mark.optimized
+
 
 @functools.partial(jax.jit, static_argnums=1)
 def ask(curves, method, *arguments):

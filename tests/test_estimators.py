@@ -13,8 +13,6 @@ from tbtjax.measure import (
     overtake_brackets,
 )
 
-pytestmark = pytest.mark.lightly_compiled
-
 STEPS = np.array([0, 10, 30, 100, 300, 1000.0])
 ALPHA, BETA = np.array([1.0, 0.2]), np.array([0.3, 0.24])
 WORTH, LOWER = 500.0, 0.1

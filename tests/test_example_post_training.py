@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.lightly_compiled
-
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "examples" / "post_training_digits.py"
 PACKAGED = ROOT / "tbtjax" / "data" / "digits_post_training.csv"

@@ -6,8 +6,6 @@ import pathlib
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.lightly_compiled
-
 EXAMPLE = pathlib.Path(__file__).parents[1] / "examples" / "sensitivity.py"
 
 

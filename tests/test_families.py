@@ -18,8 +18,6 @@ from tbtjax.report.families import Doubt, Ends, differ
 from tbtjax.report.stable_worths import Sweep, first_levels, least_efforts, sharpened
 from tbtjax.stream.schemas import schema
 
-pytestmark = pytest.mark.lightly_compiled
-
 STEPS = np.array([0, 3, 10, 30, 100, 300, 1000.0])
 #: Strong, middle, weak: the paper's family without noise, measured on many questions.
 ALPHA, BETA = np.array([1.0, 0.4, -0.5]), np.array([0.35, 0.33, 0.30])

@@ -19,8 +19,6 @@ from tbtjax.report.page import (
 )
 from tbtjax.report.page.charts import analysis_charts
 
-pytestmark = pytest.mark.lightly_compiled
-
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 

@@ -9,8 +9,6 @@ from tbtjax.study import parse_config, sweep
 from tbtjax.study.export import open_results
 from tbtjax.study.figures import figures
 
-pytestmark = pytest.mark.lightly_compiled
-
 matplotlib.use("Agg")
 
 CONFIG = {

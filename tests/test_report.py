@@ -18,8 +18,6 @@ from tbtjax.report import figures, tables
 from tbtjax.report.analysis import AnalysisError, RewardScheme, Settings, analyze
 from tbtjax.threshold import Status
 
-pytestmark = pytest.mark.lightly_compiled
-
 STEPS = np.array([0, 1, 3, 10, 30, 100, 300, 1000.0])
 #: Strong, middle, weak: the paper's family with equal limits, without noise.
 ALPHA, BETA, LOWER = np.array([1.0, 0.4, -0.5]), np.array([0.35, 0.33, 0.30]), 0.2

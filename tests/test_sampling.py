@@ -26,6 +26,8 @@ from tbtjax.study import (
     sample_games,
 )
 
+pytestmark = pytest.mark.optimized
+
 KEY = jax.random.key(7)
 
 

@@ -23,8 +23,6 @@ from tbtjax.cli import main
 from tbtjax.study import Finished, StoreError, parse_config, sweep
 from tbtjax.study.export import export, open_results
 
-pytestmark = pytest.mark.lightly_compiled
-
 CONFIG = """
 draws = 40
 quantities = ["threshold", "overtake"]

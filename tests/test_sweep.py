@@ -23,8 +23,6 @@ from tbtjax.study.kernel import layout_of
 from tbtjax.study.runner import compute_chunk
 from tbtjax.study.statistics import Bins, Extremes, Moments, Summary, merge, quantiles
 
-pytestmark = pytest.mark.lightly_compiled
-
 PRIOR = {
     "count": 3,
     "capability": {"kind": "normal", "mean": 0.0, "deviation": 1.0},
