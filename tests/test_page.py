@@ -83,6 +83,32 @@ def test_names_cannot_break_out_of_the_page():
     assert "∞" in page and "1 &lt; 2" in page and "x: one point" in page
 
 
+def test_the_price_of_the_capability_order_is_a_sentence_and_a_table():
+    document = a_document()
+    assert "order cost" not in analysis_page(document)
+    models = [
+        {"model": row["model"], "alpha": 0.5, "beta": 0.9, "chi2": 4.0, "cost": 1.25}
+        | {"alpha_tied": i == 1, "beta_tied": False}
+        for i, row in enumerate(document["models"])
+    ]
+    order = {
+        "limits": "fixed", "price": 2.5, "ties": 1, "chi2_per_degree": 3.0, "p_value": 0.36,
+        "delta": [0, 31.0], "models": models,
+    }  # fmt: skip
+    page = analysis_page(document | {"capability_order": order})
+    words, _, tables = page.split("What does the capability order cost?")[1].partition("</p>")
+    assert "cost 2.5 more in χ², for 1 tie. " in words and "with probability 0.36," in words
+    assert tables.count("as the model before") == 1
+    assert tables.count('<td data-value="1.25">1.25</td>') == 2
+    assert '<td data-value="31.0">31</td><td data-value="17.5">17.5</td>' in tables
+    unknown = analysis_page(document | {"capability_order": order | {"p_value": None}})
+    assert "cannot be weighed" in unknown
+    for row in models:
+        row["alpha_tied"] = False
+    free = order | {"ties": 0, "price": 0.0, "models": models}
+    assert "follow it as they are" in analysis_page(document | {"capability_order": free})
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [(None, "no such file"), ("{", "not readable"), ("[]", "missing"), ('{"tbtjax": 1}', "'data'")],

@@ -79,6 +79,7 @@ def analysis_page(document: dict[str, Any]) -> str:
         if "efforts" in charts
         else "<p>No model can overtake the next stronger one at the levels looked at.</p>",
         _audit(document),
+        _order(document),
         _fits(document),
         _pairs(document),
         _method(document),
@@ -217,6 +218,54 @@ def _audit(document: dict[str, Any]) -> str:
         f"<p>For the fitted curves, at efforts up to {shown(measured['max_effort'])} steps:</p>\n"
         f"<ul>\n{''.join(items)}\n</ul>\n<p>{html.escape(words)}</p>\n"
         f"{numbers if rows else ''}</section>"
+    )
+
+
+def _order(document: dict[str, Any]) -> str:
+    """What it costs to make the curves follow the capability order; empty where not asked for."""
+    found = document.get("capability_order")
+    if not found:
+        return ""
+    curves = f"Curves with {found['limits']} limits"
+    follow = "neither α nor β rises from a model to the next weaker one"
+    if found["ties"]:
+        words = (
+            f"{curves} that follow it, so that {follow}, cost {shown(found['price'])} more in χ², "
+            f"for {count(found['ties'], 'tie')}. "
+        )
+        if found["p_value"] is None:
+            words += "The scores' noise is not known, so that this cannot be weighed against it."
+        else:
+            words += (
+                "If the order is true, as much or more comes about with probability "
+                f"{number(found['p_value'], 2)}, noise taken as large as what the curves miss "
+                "their points by where that is more than the scores' own."
+            )
+    else:
+        words = f"{curves} follow it as they are: {follow}."
+
+    def cost(row):
+        return 0 if abs(row["cost"]) < 1e-9 * max(row["chi2"], 1) else row["cost"]  # rounding
+
+    rows = [
+        [row["model"], row["alpha"], row["beta"], row["chi2"], cost(row)]
+        + ["as the model before" if row[key] else "own" for key in ("alpha_tied", "beta_tied")]
+        for row in found["models"]
+    ]
+    header = ["model", "α", "β", "χ²", "more than without the order", "α is", "β is"]
+    models = table("order-table", "Curves that follow the order, strongest first", header, rows)
+    levels = table(
+        "order-threshold-table",
+        "Δ* of these curves, and of those that were fitted without the order",
+        ["worth (steps)", "Δ* in order (steps)", "Δ* (steps)"],
+        [
+            [row["worth"], delta, row["delta"]]
+            for row, delta in zip(document["thresholds"], found["delta"], strict=True)
+        ],
+    )
+    return (
+        "<section><h2>What does the capability order cost?</h2>\n"
+        f"<p>{html.escape(words)}</p>\n{models}\n{levels}</section>"
     )
 
 
