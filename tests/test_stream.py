@@ -515,7 +515,7 @@ def test_who_waits_for_an_answer_gets_it(games):
 
 
 def test_same_lines_are_good_without_orjson(games, monkeypatch):
-    monkeypatch.setattr("tbtjax.stream.formats.orjson", None)
+    monkeypatch.setattr("tbtjax.stream.json_lines.orjson", None)
     records, answers = games
     found, _ = answers_to("threshold", lines_of(records))
     assert all(map(same, found, answers))
@@ -523,8 +523,8 @@ def test_same_lines_are_good_without_orjson(games, monkeypatch):
 
 
 def test_lines_too_long_are_passed_over(monkeypatch, games):
-    monkeypatch.setattr("tbtjax.stream.formats._LONGEST_LINE", 3000)
-    monkeypatch.setattr("tbtjax.stream.formats._READ", 1000)
+    monkeypatch.setattr("tbtjax.stream.windows.LONGEST_LINE", 3000)
+    monkeypatch.setattr("tbtjax.stream.windows.READ", 1000)
     records, answers = games
     good = lines_of(records[:1])
     found, _ = answers_to("threshold", good + b"[" * 9000 + b"\n" + good + b"1" * 9000)

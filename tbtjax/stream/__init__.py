@@ -1,8 +1,8 @@
 """Games in, answers out, as a stream: the backend of tools that are not written in Python.
 
 `records` reads games from JSON objects, `tables` from Arrow tables; `answers` computes in blocks of
-few shapes, so that few programs are compiled; `formats` reads and writes JSON Lines, CSV and
-Parquet; `run` puts them together in constant memory, order kept.
+few shapes, so that few programs are compiled; `json_lines`, `csv_lines` and `parquet` read and
+write `windows` of a stream; `run` puts them together in constant memory, order kept.
 
 The records are described by the JSON Schemas in `tbtjax/data/schema/` (`schema(name)`).
 """

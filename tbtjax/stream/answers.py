@@ -18,7 +18,7 @@ Programs are compiled under a lock and run without it: threads may answer differ
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +29,15 @@ from tbtjax.curves import PowerLaw, Tabulated
 from tbtjax.effort import just_overtake_effort
 from tbtjax.equilibrium import is_zero_effort_pne
 from tbtjax.game import RankingGame, is_valid, problems
+from tbtjax.stream.blocks import (
+    Games,
+    block_of,
+    count_pairs,
+    filled_up,
+    most_games,
+    pairs_of,
+    size_of,
+)
 from tbtjax.stream.records import POINTS, Layout, Stack
 from tbtjax.threshold import (
     Status,
@@ -38,18 +47,8 @@ from tbtjax.threshold import (
     stabilizing_threshold,
 )
 
-# Sizes that numbers of models are rounded up to.
-_SIZES = (
-    *(1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64),
-    *(80, 96, 128, 160, 192, 256, 384, 512, 768, 1024),
-)  # fmt: skip
-# Blocks of games: no more parameters than the core works on at a time (`tbtjax._batch`), and no
-# more pairs than memory is for.
-_BLOCKS = (2000, 1000, 500, 250, 125, 64, 32, 16, 8, 4, 2, 1)
-_BLOCK_ENTRIES, _BLOCK_PAIRS = 20_000, 1 << 20
 # Blocks of games that a quick way leaves open hold so much less: the other way takes longer.
 _LEFT = 32
-
 _COSTS = {
     "linear": LinearCost,
     "power": PowerCost,
@@ -207,18 +206,16 @@ class Solver:
             delta = np.zeros(len(rows))
         if not len(rows):
             return
-        size = next(size for size in _SIZES if size >= models)
-        arrays = _filled_up(stack.layout, columns, size) | {"delta": delta}
-        games = _Games(stack.layout, arrays, rows)
-        most = max(1, min(_BLOCK_ENTRIES // size, _BLOCK_PAIRS // size**2))
-        block = next(block for block in _BLOCKS if block <= most)
+        size = size_of(models)
+        block = block_of(size)
+        arrays = filled_up(stack.layout, columns, size) | {"delta": delta}
+        games = Games(stack.layout, arrays, rows)
         if self._has_quick_way(stack.layout) and size > 1:
             games = games.some(~self._answer_by(self.question.quick, games, block, results))
-            if len(games.rows) * len(_pairs(models, self._deviations)) <= max(
-                block, len(rows) // 4
-            ):
+            pairs = len(games.rows) * count_pairs(models, self._deviations)
+            if 0 < pairs <= max(block, len(rows) // 4):
                 games = games.some(~self._answer_pair_by_pair(games, block, results))
-            block = max(1, most // _LEFT)
+            block = max(1, most_games(size) // _LEFT)
         good = self._answer_by(self.question.answer, games, block, results)
         self._explain(games.some(~good), block, errors)
 
@@ -226,7 +223,7 @@ class Solver:
         """Whether most games are answered quickly; what fills them up then are models."""
         return self.question.quick is not None and layout.curves == "power-law"
 
-    def _answer_by(self, answer: Any, games: "_Games", block: int, results) -> np.ndarray:
+    def _answer_by(self, answer: Any, games: Games, block: int, results) -> np.ndarray:
         """Keeps the answers of `answer`, and gives its mask of games."""
         mask = np.ones(len(games.rows), bool)
         models = games.layout.models
@@ -237,12 +234,12 @@ class Solver:
             mask[start : start + block] = np.asarray(good)[: len(rows)]
         return mask
 
-    def _answer_pair_by_pair(self, games: "_Games", block: int, results) -> np.ndarray:
+    def _answer_pair_by_pair(self, games: Games, block: int, results) -> np.ndarray:
         """Keeps thresholds that are the largest of those of pairs alone, and gives the mask.
 
         Where every pair's stable levels are a ray, so are the game's: from the largest start on.
         """
-        pairs = _pairs(games.layout.models, self._deviations)
+        pairs = pairs_of(games.layout.models, self._deviations)
         alone = games.taken_apart(pairs)
         found = {name: np.zeros(len(alone.rows)) for name in self.question.outputs}
         known = self._answer_by(self.question.quick, alone, block, found)
@@ -294,7 +291,7 @@ class Solver:
             else:
                 target[rows] = values
 
-    def _explain(self, games: "_Games", block: int, errors: dict[int, str]) -> None:
+    def _explain(self, games: Games, block: int, errors: dict[int, str]) -> None:
         """What is wrong with games that cannot be used."""
         for start, part in games.blocks(block):
             rows = games.rows[start : start + block].tolist()
@@ -308,96 +305,6 @@ class Solver:
                     got = "it is not" if name in POINTS else f"got {value[place]}"
                     text = f"{name} must be {expected}; {got} {what} {index[place]}"
                     errors.setdefault(rows[place], text)
-
-
-class _Games(NamedTuple):
-    """Games of one layout, filled up to a size.
-
-    Attributes:
-      layout: their layout, of the models that they have.
-      arrays: parameters `[games, ...]`, and `delta`.
-      rows: `[games]` their places in the window.
-    """
-
-    layout: Layout
-    arrays: dict[str, np.ndarray]
-    rows: np.ndarray
-
-    def some(self, mask: np.ndarray) -> "_Games":
-        """Those in the mask."""
-        arrays = {name: x[mask] for name, x in self.arrays.items()}
-        return _Games(self.layout, arrays, self.rows[mask])
-
-    def taken_apart(self, pairs: np.ndarray) -> "_Games":
-        """A game for each pair `[pairs, 2]` of models of each game, in order."""
-        columns, shapes = {}, []
-        for name in self.layout.fields:
-            x = self.arrays[name]
-            if x.shape[1] == 1:
-                columns[name] = np.repeat(x[:, 0], len(pairs))
-                shapes.append(())
-            else:
-                columns[name] = x[:, pairs].reshape(-1, 2, *x.shape[2:])
-                shapes.append((2, *x.shape[2:]))
-        layout = self.layout._replace(models=2, shapes=tuple(shapes))
-        arrays = _filled_up(layout, columns, self.arrays["rewards"].shape[1])
-        arrays["delta"] = np.repeat(self.arrays["delta"], len(pairs))
-        return _Games(layout, arrays, np.arange(len(arrays["delta"])))
-
-    def blocks(self, length: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """The first game and the parameters of each block."""
-        for start in range(0, len(self.rows), length):
-            here = slice(start, start + length)
-            yield start, {name: _whole_block(x[here], length) for name, x in self.arrays.items()}
-
-
-@functools.cache
-def _pairs(models: int, deviations: str) -> np.ndarray:
-    """`[pairs, 2]` a stronger model and the weak one that might pass it; neighbours first."""
-    furthest = models - 1 if deviations == "all" else min(models - 1, 1)
-    ranks = range(1, furthest + 1)
-    pairs = [(weak - apart, weak) for apart in ranks for weak in range(apart, models)]
-    return np.array(pairs, int).reshape(-1, 2)
-
-
-def _whole_block(x: np.ndarray, block: int) -> np.ndarray:
-    """The rows, the last one repeated up to `block` rows."""
-    if len(x) == block:
-        return x
-    return x[np.minimum(np.arange(block), len(x) - 1)]
-
-
-def _filled_up(layout: Layout, columns: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
-    """The parameters `[games, size]`, or `[games, 1]` for limits that all models share."""
-    shapes = dict(zip(layout.fields, layout.shapes, strict=True))
-    shared = {name for name in ("lower", "upper") if shapes.get(name) == ()}
-    keep_shared = len(shared) == 2
-    arrays = {}
-    for name, values in columns.items():
-        if name in POINTS:
-            less = name == "cost.breakpoints"
-            points = 1 << max(1, (values.shape[-1] + less - 1).bit_length())
-            arrays[name] = _points_filled_up(values, layout.models, size, points - less)
-        elif name in shared and keep_shared:
-            arrays[name] = values[:, None]
-        elif values.ndim == 1:
-            arrays[name] = np.repeat(values[:, None], size, axis=1)
-        else:
-            arrays[name] = np.pad(values, ((0, 0), (0, size - layout.models)), mode="edge")
-    if size > layout.models and "alpha" in arrays:
-        # Lower in the logit by more than the learning rate: further off by more than a factor e.
-        step = 1 + np.abs(arrays["beta"][:, -1:])
-        arrays["alpha"][:, layout.models :] -= step * np.arange(1, size - layout.models + 1)
-    return arrays
-
-
-def _points_filled_up(values: np.ndarray, models: int, size: int, points: int) -> np.ndarray:
-    """Points `[games, size, points]`; NaN after the last."""
-    if values.ndim == 2:
-        values = np.repeat(values[:, None], models, axis=1)
-    values = np.pad(values, ((0, 0), (0, size - models), (0, 0)), mode="edge")
-    more = points - values.shape[2]
-    return np.pad(values, ((0, 0), (0, 0), (0, more)), constant_values=np.nan)
 
 
 def _game(layout: Layout, arrays: dict[str, Any], models: jax.Array | None) -> RankingGame:

@@ -6,7 +6,8 @@ import os
 from typing import BinaryIO, NamedTuple
 
 from tbtjax.stream.answers import Solver
-from tbtjax.stream.formats import READERS, WRITERS, StreamError
+from tbtjax.stream.formats import READERS, WRITERS
+from tbtjax.stream.windows import StreamError
 
 __all__ = ["StreamError", "Totals", "run"]
 
