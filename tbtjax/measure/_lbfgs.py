@@ -1,81 +1,127 @@
 """L-BFGS (Optax) on the two parameters that variable projection leaves, many curves at once."""
 
-import dataclasses
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from tbtjax.measure._minimize import Points, Problem, covariance_at, least_precision
+from tbtjax.measure._minimize import Problem, covariance_at, indistinct, least_precision, unsettled
+from tbtjax.measure._open import work_on_open
 
-#: In whitened coordinates nearly all fits end within 10 steps.
-_STEPS, _LINE_SEARCH_STEPS, _MEMORY = 24, 15, 10
+#: Places looked at, and pairs of differences remembered: two parameters need few.
+_STEPS, _MEMORY = 60, 4
+#: A step is taken where the loss falls by this share of what its slope promises. One that is not is
+#: shortened, to the minimum of a parabola within these bounds; once it is shorter than the last of
+#: them, the memory is given up.
+_SUFFICIENT, _SHORTEST, _LONGEST, _HOPELESS = 1e-4, 0.1, 0.5, 1e-3
+
+#: In whitened coordinates the identity is the right matrix to begin with.
+_OPTIMIZER = optax.scale_by_lbfgs(memory_size=_MEMORY, scale_init_precond=False)
+
+
+class _Frame(NamedTuple):
+    """Coordinates in which the Hessian at the start is about the identity, each `[curves]`."""
+
+    level: jax.Array
+    rate: jax.Array
+    level_by_first: jax.Array
+    rate_by_first: jax.Array
+    rate_by_second: jax.Array
+
+    def parameters(self, place: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Level and rate at a place `[2, curves]`."""
+        first, second = place
+        rate = self.rate + self.rate_by_first * first + self.rate_by_second * second
+        return self.level + self.level_by_first * first, rate
+
+    def by_place(self, by_level: jax.Array, by_rate: jax.Array) -> jax.Array:
+        """`[2, curves]` derivatives in the place."""
+        first = self.level_by_first * by_level + self.rate_by_first * by_rate
+        return jnp.stack([first, self.rate_by_second * by_rate])
+
+
+class _State(NamedTuple):
+    """Where the search is; `size` is the share of the next step that is tried."""
+
+    frame: _Frame
+    place: jax.Array
+    loss: jax.Array
+    gradient: jax.Array
+    size: jax.Array
+    memory: Any
 
 
 def descend(problem: Problem, level: jax.Array, rate: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """L-BFGS from (level, rate), `[curves]`: the best places met."""
-    reach, _ = covariance_at(
-        problem, curve := problem.best_curve(level, rate), least_precision(problem, curve)
-    )
-
-    def one(points, low, high, noise, level, rate, covariance):
-        columns = (x[:, None] for x in points)
-        alone = dataclasses.replace(
-            problem, points=Points(*columns), low=low[None], high=high[None], noise=noise[None]
-        )
-        return _descend(alone, level, rate, covariance)
-
-    return jax.vmap(one, in_axes=-1)(
-        problem.points, problem.low, problem.high, problem.noise, level, rate, reach[:2, :2]
-    )
+    """L-BFGS from (level, rate), `[curves]`, with steps shortened until the loss falls."""
+    frame = _frame(problem, level, rate)
+    place = jnp.stack([jnp.zeros_like(level), jnp.zeros_like(rate)])
+    loss, gradient = _loss_and_gradient(problem, frame, place)
+    # Optax mixes dtypes of counters and of weights, which a caller may have forbidden.
+    with jax.numpy_dtype_promotion("standard"):
+        memory = jax.vmap(_OPTIMIZER.init, in_axes=-1, out_axes=-1)(place)
+        state = _State(frame, place, loss, gradient, jnp.ones_like(level), memory)
+        found = work_on_open(_step, problem, state, _STEPS)
+    return found.frame.parameters(found.place)
 
 
-def _descend(
-    problem: Problem, level: jax.Array, rate: jax.Array, covariance: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """One curve.
-
-    In coordinates in which `covariance`, `[2, 2]`, is the identity the Hessian is about twice the
-    identity, so that a first step of 1 is right and few steps are needed.
-    """
+def _frame(problem: Problem, level: jax.Array, rate: jax.Array) -> _Frame:
+    """Whitened by the inverse of half the Hessian, so that a step of 1 is right at first."""
+    curve = problem.best_curve(level, rate)
+    reach, _ = covariance_at(problem, curve, least_precision(problem, problem.total(curve)))
+    covariance = reach / 2
     tiny = jnp.finfo(level.dtype).tiny
     first = jnp.sqrt(jnp.maximum(covariance[0, 0], tiny))
     mixed = covariance[0, 1] / first
     second = jnp.sqrt(jnp.maximum(covariance[1, 1] - mixed**2, tiny))
+    return _Frame(level, rate, first, mixed, second)
 
-    def parameters(place):
-        # In 64-bit mode the line search asks in float64, whatever it was given.
-        place = place.astype(level.dtype)
-        return level + first * place[0], rate + mixed * place[0] + second * place[1]
 
-    def value(place):
-        level, rate = parameters(place)
-        return problem.total(problem.best_curve(level[None], rate[None]))[0]
+def _loss_and_gradient(
+    problem: Problem, frame: _Frame, place: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """`[curves]` and `[2, curves]`. At their best the limits do not count, to first order."""
+    curve = problem.best_curve(*frame.parameters(place))
+    pull = (curve.upper - curve.lower)[None] * curve.rise * curve.fall * problem.pull(curve)
+    by_rate = -2 * jnp.sum(pull * problem.points.effort, axis=0)
+    by_rate = jnp.where(problem.fitted(curve)[1], by_rate, 0)
+    return problem.total(curve), frame.by_place(-2 * jnp.sum(pull, axis=0), by_rate)
 
-    line_search = optax.scale_by_zoom_linesearch(
-        max_linesearch_steps=_LINE_SEARCH_STEPS, initial_guess_strategy="one"
+
+def _step(problem: Problem, state: _State) -> tuple[_State, jax.Array]:
+    """One place more, and which curves are open after it."""
+    frame, place, loss, gradient, size, memory = state
+    update = jax.vmap(_OPTIMIZER.update, in_axes=-1, out_axes=-1)
+    direction, longer_memory = update(gradient, memory, place)
+    # In 64-bit mode Optax weighs in float64, whatever it is given.
+    direction = direction.astype(place.dtype)
+    slope = jnp.sum(gradient * direction, axis=0)
+    is_fresh = memory.count == 0
+    usable = (slope > 0) & (is_fresh | (size > _HOPELESS))
+    trial = place - size[None] * direction
+    trial_loss, trial_gradient = _loss_and_gradient(problem, frame, trial)
+    promised = size * slope
+    falls = (trial_loss <= loss - _SUFFICIENT * promised) & (trial_loss < loss)
+    # Where rounding hides a fall the gradient tells.
+    levels = jnp.sum(trial_gradient**2, axis=0) < jnp.sum(gradient**2, axis=0) / 2
+    better = usable & (falls | levels & (trial_loss <= loss + indistinct(problem, loss)))
+    bent = 2 * (trial_loss - loss + promised)
+    share = promised / jnp.where(bent > 0, bent, 1)
+    shorter = jnp.where((bent > 0) & (share > _SHORTEST), jnp.minimum(share, _LONGEST), _SHORTEST)
+    forgets = ~usable & ~is_fresh
+
+    def chosen(new, old, first):
+        new, old, first = (jnp.asarray(x, old.dtype) for x in (new, old, first))
+        return jnp.where(better, new, jnp.where(forgets, first, old))
+
+    first = jax.vmap(_OPTIMIZER.init, in_axes=-1, out_axes=-1)(place)
+    state = _State(
+        frame,
+        jnp.where(better[None], trial, place),
+        jnp.where(better, trial_loss, loss),
+        jnp.where(better[None], trial_gradient, gradient),
+        jnp.where(better | forgets, 1, size * shorter),
+        jax.tree.map(chosen, longer_memory, memory, first),
     )
-    optimizer = optax.lbfgs(memory_size=_MEMORY, linesearch=line_search)
-
-    def better(best, place, loss):
-        # A line search that fails, by rounding mostly, may leave a good place for a bad one.
-        improves = loss < best[1]
-        return jnp.where(improves, place, best[0]), jnp.where(improves, loss, best[1])
-
-    def step(carry, _):
-        place, loss, gradient, state, best = carry
-        updates, state = optimizer.update(
-            gradient, state, place, value=loss, grad=gradient, value_fn=value
-        )
-        place = optax.apply_updates(place, updates)
-        # The line search knows them where it stopped.
-        loss, gradient = (optax.tree_utils.tree_get(state, name) for name in ("value", "grad"))
-        return (place, loss, gradient, state, better(best, place, loss)), None
-
-    place = jnp.zeros(2, level.dtype)
-    loss, gradient = jax.value_and_grad(value)(place)
-    carry = (place, loss, gradient, optimizer.init(place), (place, loss))
-    # In 64-bit mode Optax mixes int32 and int64 counters, which a caller may have forbidden.
-    with jax.numpy_dtype_promotion("standard"):
-        (*_, (place, _)), _ = jax.lax.scan(step, carry, length=_STEPS)
-    return parameters(place)
+    may_shorten = better | (size > _SHORTEST)
+    return state, forgets | unsettled(problem, slope / 2, state.loss, may_shorten)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tbtjax.measure._minimize import Curve, Problem, divide, least_precision
+from tbtjax.measure._minimize import Curve, Problem, divide, least_precision, sigmoids, unsettled
+from tbtjax.measure._open import work_on_open
 
 #: Steps from a start of the grid: more change hardly any fit.
 _STEPS = 30
@@ -35,8 +36,8 @@ class _State(NamedTuple):
 def descend(problem: Problem, level: jax.Array, rate: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Damped Newton steps from (level, rate), `[curves]`, each of which lowers the loss."""
 
-    def step(state, _):
-        by_level, by_rate = _step(problem, state)
+    def step(problem, state):
+        (by_level, by_rate), fall = _step(problem, state)
         curve = state.curve
         trial = problem.best_curve(curve.level + by_level, curve.rate + by_rate)
         trial_loss = problem.total(trial)
@@ -52,12 +53,15 @@ def descend(problem: Problem, level: jax.Array, rate: jax.Array) -> tuple[jax.Ar
         )
         loss = jnp.where(better, trial_loss, state.loss)
         aim = jnp.where((better | again)[None], then, now)
-        return _State(curve, loss, damping, aim), None
+        # What damping holds back may still fall far.
+        free = state.damping <= FIRST_DAMPING
+        open = again | ~free & (state.damping < _MOST) | unsettled(problem, fall, loss, better)
+        return _State(curve, loss, damping, aim), open
 
     first = problem.best_curve(level, rate)
     state = _State(first, problem.total(first), jnp.full_like(level, FIRST_DAMPING), _limits(first))
-    state, _ = jax.lax.scan(step, state, length=_STEPS)
-    return state.curve.level, state.curve.rate
+    found = work_on_open(step, problem, state, _STEPS)
+    return found.curve.level, found.curve.rate
 
 
 def next_damping(damping: jax.Array, better: jax.Array) -> jax.Array:
@@ -73,36 +77,51 @@ def _at_bound(problem: Problem, limits: jax.Array) -> jax.Array:
     return (limits <= problem.low[None]) | (limits >= problem.high[None])
 
 
-def _step(problem: Problem, state: _State) -> tuple[jax.Array, jax.Array]:
-    """The step in (level, rate)."""
+def _step(problem: Problem, state: _State) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    """The step in (level, rate), and by how much the loss falls by the model that it is of."""
     points, curve, damping = problem.points, state.curve, state.damping
     weight, error = problem.curvature(curve), problem.pull(curve)
     steepness = curve.rise * curve.fall
-    span = (curve.upper - curve.lower)[None]
-    slopes = span * steepness, span * steepness * points.effort
+    span = curve.upper - curve.lower
     if problem.free:
         held = _at_bound(problem, state.aim)
         moved = jnp.where(held, state.aim - _limits(curve), 0)
         error -= weight * (moved[0][None] * curve.fall + moved[1][None] * curve.rise)
-    gradient = [jnp.sum(x * error, axis=0) for x in slopes]
-    first, second = slopes
-    pairs = [(first, first), (first, second), (second, second)]
-    gauss_newton = [jnp.sum(weight * x * y, axis=0) for x, y in pairs]
+
+    def by_powers(values, highest):
+        """Sums over the points of values·effort^k, k up to the highest."""
+        found = [jnp.sum(values, axis=0)]
+        for _ in range(highest):
+            values = values * points.effort
+            found.append(jnp.sum(values, axis=0))
+        return found
+
+    turns = by_powers(error * steepness, 1)
+    gradient = [span * x for x in turns]
+    weighted = weight * steepness
+    gauss_newton = [span**2 * x for x in by_powers(weighted * steepness, 2)]
     # Less the second derivatives of the curve: many measured curves are far from their family.
-    bend = error * span * steepness * (curve.fall - curve.rise)
-    powers = [jnp.ones_like(bend), points.effort, points.effort**2]
-    newton = [x - jnp.sum(bend * y, axis=0) for x, y in zip(gauss_newton, powers, strict=True)]
+    bends = by_powers(error * steepness * (curve.fall - curve.rise), 2)
+    newton = [x - span * y for x, y in zip(gauss_newton, bends, strict=True)]
     if problem.free:
-        for basis, by_level in _bases(curve, weight, held):
-            norm = jnp.sum(weight * basis**2, axis=0)
-            push = divide(jnp.sum(basis * error, axis=0), norm)
-            pulls = [jnp.sum(weight * x * basis, axis=0) for x in slopes]
-            gradient = [x - y * push for x, y in zip(gradient, pulls, strict=True)]
-            gauss_newton = _without(gauss_newton, pulls, norm)
-            turn = error * by_level
-            pulls = [x - jnp.sum(turn * y, axis=0) for x, y in zip(pulls, powers[:2], strict=True)]
-            newton = _without(newton, pulls, norm)
-    floor = least_precision(problem, curve)
+        # Limits add combinations of 1 and of the sigmoid, here less its value at mean effort.
+        middle, beyond = sigmoids(curve.level)
+        offset = curve.rise - middle[None]
+        norms = [jnp.sum(weight * x, axis=0) for x in (jnp.ones_like(offset), offset, offset**2)]
+        pushes = [jnp.sum(error, axis=0), jnp.sum(error * offset, axis=0)]
+        pulls = [
+            (span * x, span * y)
+            for x, y in zip(by_powers(weighted, 1), by_powers(weighted * offset, 1), strict=True)
+        ]
+        for one, other in _bases(norms, middle, beyond, held):
+            norm = one**2 * norms[0] + 2 * one * other * norms[1] + other**2 * norms[2]
+            push = divide(one * pushes[0] + other * pushes[1], norm)
+            pull = [one * x + other * y for x, y in pulls]
+            gradient = [x - y * push for x, y in zip(gradient, pull, strict=True)]
+            gauss_newton = _without(gauss_newton, pull, norm)
+            pull = [x - other * y for x, y in zip(pull, turns, strict=True)]
+            newton = _without(newton, pull, norm)
+    floor = least_precision(problem, state.loss)
     ridge = [
         damping * (jnp.maximum(x, 0) + y) for x, y in zip(gauss_newton[::2], floor[:2], strict=True)
     ]
@@ -113,10 +132,11 @@ def _step(problem: Problem, state: _State) -> tuple[jax.Array, jax.Array]:
     sound = (newton[0] + ridge[0] > 0) & (determinant(newton) > 0)
     a, b, c = (jnp.where(sound, x, y) for x, y in zip(newton, gauss_newton, strict=True))
     size = determinant((a, b, c))
-    return (
+    step = (
         divide((c + ridge[1]) * gradient[0] - b * gradient[1], size),
         divide((a + ridge[0]) * gradient[1] - b * gradient[0], size),
     )
+    return step, gradient[0] * step[0] + gradient[1] * step[1]
 
 
 def _without(matrix: list[jax.Array], pulls: list[jax.Array], norm: jax.Array) -> list[jax.Array]:
@@ -127,20 +147,27 @@ def _without(matrix: list[jax.Array], pulls: list[jax.Array], norm: jax.Array) -
 
 
 def _bases(
-    curve: Curve, weight: jax.Array, held: jax.Array
+    norms: list[jax.Array], middle: jax.Array, beyond: jax.Array, held: jax.Array
 ) -> tuple[tuple[jax.Array, jax.Array], ...]:
-    """What the limits not held can add to the score, and its derivatives in the level.
+    """What the limits not held can add to the score: multiples of 1 and of the offset of σ.
 
-    Two functions of the points, orthogonal in the metric of the weights; 0 where there is none.
+    Two such functions of the points, orthogonal in the metric of the weights; 0 where there is
+    none.
+
+    Args:
+      norms: sums over the points of weight·offset^k, k = 0, 1, 2.
+      middle: σ less its offset.
+      beyond: 1 − middle.
+      held: `[2, curves]` bool: whether lower and upper limit are.
     """
-    lower, upper = ~held[0][None], ~held[1][None]
-    both = lower & upper
-    mean = divide(jnp.sum(weight * curve.rise, axis=0), jnp.sum(weight, axis=0))
-    steepness = curve.rise * curve.fall
-    # With both free their span is that of 1 and of σ less its mean.
-    one = jnp.where(lower, curve.fall, jnp.where(upper, curve.rise, 0))
-    by_level = jnp.where(lower, -steepness, jnp.where(upper, steepness, 0))
+    lower, upper = ~held
+    both, one = lower & upper, jnp.ones_like(middle)
+    fall, rise = (beyond, -one), (middle, one)
+    first, second = (one, 0 * one), (-divide(norms[1], norms[0]), one)
     return (
-        (jnp.where(both, 1, one), jnp.where(both, 0, by_level)),
-        (jnp.where(both, curve.rise - mean[None], 0), jnp.where(both, steepness, 0)),
+        tuple(
+            jnp.where(both, x, jnp.where(lower, y, jnp.where(upper, z, 0)))
+            for x, y, z in zip(first, fall, rise, strict=True)
+        ),
+        tuple(jnp.where(both, x, 0) for x in second),
     )

@@ -11,6 +11,7 @@ sums of rows, which the compiler vectorizes over curves.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -21,6 +22,10 @@ import jax.numpy as jnp
 STEEPEST = 20.0
 #: Starts: midpoints over the measured range and half a unit of x beyond, and rates.
 _MIDPOINTS, _RATES, _SLOWEST, _FASTEST = 18, 8, 0.15, 12.0
+#: A curve with a larger |rate| jumps: hardly more than a point lies on the way up.
+_STEEP = 2.0
+#: Logits of starts are cut off here, where odds are not yet beyond single precision.
+_REACH = 85.0
 #: Deviations of (level, rate) that steps are measured against where the points say little.
 _FARTHEST = (10.0, 3.0)
 #: Rounds of reweighting that solve for the limits under the deviance.
@@ -28,6 +33,8 @@ _REWEIGHTINGS = 6
 #: Converged: what the search may have left of the loss, in units of σ², or of the loss per degree
 #: of freedom where that is more.
 _SHARE_LEFT = 1e-3
+#: A search ends with a step by which the loss should have fallen by less than this, in such units.
+_SETTLED = 1e-9
 
 
 class Points(NamedTuple):
@@ -110,36 +117,34 @@ class Problem:
     free: bool
     loss: str
 
+    @property
+    def rounding(self) -> jax.Array:
+        """What rounding of the scores does to χ², `[curves]`."""
+        eps = jnp.finfo(self.low.dtype).eps
+        return jnp.sum(self.points.weight * (2 * eps * self.points.score) ** 2, axis=0)
+
     def curve(self, level, rate, lower, upper) -> Curve:
         """The curves with these parameters."""
         rate = jnp.clip(rate, -STEEPEST, STEEPEST)
-        logit = level[None] + rate[None] * self.points.effort
-        return Curve(level, rate, lower, upper, jax.nn.sigmoid(logit), jax.nn.sigmoid(-logit))
+        rise, fall = sigmoids(level[None] + rate[None] * self.points.effort)
+        return Curve(level, rate, lower, upper, rise, fall)
 
     def best_curve(self, level, rate) -> Curve:
         """The curves with this logit and, where they are free, the best limits for it."""
         curve = self.curve(level, rate, self.low, self.high)
         if not self.free:
             return curve
-        # At the best limits the loss does not depend on them to first order.
-        fixed = jax.lax.stop_gradient(curve)
 
-        def reweighted(_, limits_and_weight):
-            *_, weight = limits_and_weight
-            lower, upper, _ = _best_limits(self.points, weight, fixed, self.low, self.high)
-            return lower, upper, self.fisher_weight(fixed._replace(lower=lower, upper=upper))
+        def limited(weight):
+            lower, upper = _best_limits(self.points, weight, curve, self.low, self.high)
+            return curve._replace(lower=lower, upper=upper)
 
-        rounds = 1 if self.loss == "chi2" else 1 + _REWEIGHTINGS
-        first = (fixed.lower, fixed.upper, self.points.weight)
-        lower, upper, _ = jax.lax.fori_loop(0, rounds, reweighted, first)
-        return curve._replace(lower=lower, upper=upper)
-
-    def least_chi2(self, level: jax.Array, rate: jax.Array) -> jax.Array:
-        """χ² of the best curves with this logit, `[curves]`."""
-        curve = self.curve(level, rate, self.low, self.high)
-        if not self.free:
-            return self.chi2(curve)
-        return _best_limits(self.points, self.points.weight, curve, self.low, self.high)[2]
+        found = limited(self.points.weight)
+        if self.loss == "chi2":
+            return found
+        return jax.lax.fori_loop(
+            0, _REWEIGHTINGS, lambda _, found: limited(self.fisher_weight(found)), found
+        )
 
     def constant(self) -> Curve:
         """The best curves that neither rise nor fall, between the outermost limits."""
@@ -212,34 +217,128 @@ class Problem:
         """The same in what is fitted; 0 for what is not."""
         return jnp.where(self.fitted(curve)[:, None], self.slopes(curve), 0)
 
+    def gradient(self, curve: Curve) -> jax.Array:
+        """Derivatives of the loss in level, rate and limits, `[4, curves]`."""
+        return -2 * jnp.sum(self.slopes(curve) * self.pull(curve)[None], axis=1)
+
 
 def start(problem: Problem) -> tuple[jax.Array, jax.Array]:
-    """The best (level, rate) of a grid and of a regression on the logits between the limits."""
+    """Two (level, rate), each `[2, curves]`: a curve that bends and one that jumps.
+
+    The best of their kind of a grid and of a regression on the logits between the limits: each may
+    lead to a minimum, and where the grid is better says little of which is lower. Losses are χ²,
+    in single precision: to tell which start is best needs no more digits.
+    """
     points, low, high = problem.points, problem.low, problem.high
     share = jnp.clip((points.score - low[None]) / (high - low)[None], 0.01, 0.99)
     weight = points.weight * (share * (1 - share)) ** 2
     level, rate, _ = weighted_line(weight, points.effort, jax.scipy.special.logit(share), axis=0)
-    dtype = level.dtype
     # Unused points lie at the mean, within the range.
     first, last = jnp.min(points.effort, axis=0) - 0.5, jnp.max(points.effort, axis=0) + 0.5
-    rates = jnp.geomspace(_SLOWEST, _FASTEST, _RATES, dtype=dtype)
+    middle, mean = (first + last) / 2, _mean(points.weight, points.score)
+    weight = divide(points.weight, jnp.max(points.weight, axis=0)[None])
+    columns = points.effort - middle[None], points.score - mean[None], weight
+    dtype = level.dtype
+    columns, (low, high, level, rate, first, last, middle) = jax.tree.map(
+        lambda x: x.astype(jnp.float32),
+        (columns, (low - mean, high - mean, level, rate, first, last, middle)),
+    )
+    rates = jnp.geomspace(_SLOWEST, _FASTEST, _RATES, dtype=jnp.float32)
     if not problem.free:  # free limits may change places, which turns the sign
         rates = jnp.concatenate([-rates, rates])
-    shares, rates = jnp.meshgrid(jnp.linspace(0, 1, _MIDPOINTS, dtype=dtype), rates)
+    shares = jnp.linspace(0, 1, _MIDPOINTS, dtype=jnp.float32)
+    midpoints = first[None] + (last - first)[None] * shares[:, None]
+    limits = low[None], high[None]
+    kinds = jnp.asarray([[False], [True]])
 
     def look(best, node):
-        share, rate = node
-        rate = jnp.full_like(first, rate)
-        level = -rate * (first + (last - first) * share)
-        loss = problem.least_chi2(level, rate)
-        better = loss < best[0]
-        return tuple(
-            jnp.where(better, x, y) for x, y in zip((loss, level, rate), best, strict=True)
-        ), None
+        rate, is_of_grid = node
+        levels = jnp.where(is_of_grid, -rate[None] * midpoints, level[None])
+        at_middle = levels + (rate * middle)[None]
+        losses = _coarse_chi2(columns, at_middle, rate, limits, problem.free)
+        least = jnp.min(losses, axis=0)
+        levels = jnp.min(jnp.where(losses == least[None], levels, jnp.inf), axis=0)
+        # The best of each kind, of curves that bend and of curves that jump.
+        better = (least[None] < best[0]) & ((jnp.abs(rate) > _STEEP)[None] == kinds)
+        found = (least, levels, rate)
+        return tuple(jnp.where(better, x[None], y) for x, y in zip(found, best, strict=True)), None
 
-    regressed = (problem.least_chi2(level, rate), level, rate)
-    (_, level, rate), _ = jax.lax.scan(look, regressed, (shares.ravel(), rates.ravel()))
+    steepest = jnp.clip(rate, -STEEPEST, STEEPEST)
+    nodes = jnp.concatenate([steepest[None], rates[:, None] + jnp.zeros_like(rate)[None]])
+    none = jnp.stack([jnp.zeros_like(level)] * 2)
+    best = none + jnp.inf, none + level[None], none + rate[None]
+    (_, level, rate), _ = jax.lax.scan(look, best, (nodes, jnp.arange(len(nodes)) > 0))
+    return level.astype(dtype), rate.astype(dtype)
+
+
+def best_from_starts(
+    descend: Callable[[Problem, jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+    problem: Problem,
+) -> tuple[jax.Array, jax.Array]:
+    """The better (level, rate), `[curves]`, of where `descend` leads from the two starts."""
+    twice = dataclasses.replace(
+        problem,
+        **{
+            name: jax.tree.map(lambda x: jnp.concatenate([x, x], axis=-1), getattr(problem, name))
+            for name in ("points", "low", "high", "noise")
+        },
+    )
+    found = descend(twice, *(x.reshape(-1) for x in start(problem)))
+    losses = twice.total(twice.best_curve(*found)).reshape(2, -1)
+    is_first = losses[0] <= losses[1]
+    level, rate = (jnp.where(is_first, *x.reshape(2, -1)) for x in found)
     return level, rate
+
+
+def _coarse_chi2(
+    columns: tuple[jax.Array, ...],
+    level: jax.Array,
+    rate: jax.Array,
+    limits: tuple[jax.Array, jax.Array],
+    free: bool,
+) -> jax.Array:
+    """χ² of many curves through the same points, `[k, curves]`, but for a constant.
+
+    Args:
+      columns: efforts about some middle of the range, scores and weights, each `[points, curves]`.
+      level: `[k, curves]` logit in that middle.
+      rate: `[curves]`.
+      limits: the limits or their bounds, each `[1, curves]`.
+      free: whether the limits are at their best for each curve.
+    """
+    # An exponential for each level and each point does for all pairs of them.
+    reach = jnp.asarray(_REACH, level.dtype)
+    by_level = jnp.exp(jnp.clip(-level, -reach, reach))
+    middle = 1 / (1 + by_level)
+
+    def add(total, row):
+        effort, score, weight = (x[None] for x in row)
+        rise = 1 / (1 + by_level * jnp.exp(jnp.clip(-rate[None] * effort, -reach, reach)))
+        if free:
+            offset = rise - middle
+            weighted = weight * offset
+            terms = weighted, weighted * offset, weighted * score
+        else:
+            terms = (weight * (score - limits[0] - (limits[1] - limits[0]) * rise) ** 2,)
+        return tuple(x + y for x, y in zip(total, terms, strict=True)), None
+
+    none = jnp.zeros_like(level)
+    (sums, *others), _ = jax.lax.scan(add, (none, none, none) if free else (none,), columns)
+    if not free:
+        return sums
+    square, product = others
+    _, score, weight = columns
+    weights, mean = jnp.sum(weight, axis=0)[None], _mean(weight, score)[None]
+    mean_offset = divide(sums, weights)
+    regression = Regression(
+        weights,
+        mean,
+        middle + mean_offset,
+        1 - middle - mean_offset,
+        jnp.maximum(square - sums * mean_offset, 0),
+        product - sums * mean,
+    )
+    return regression.best_limits(*limits)[2]
 
 
 def summarize(problem: Problem, level: jax.Array, rate: jax.Array, center: jax.Array) -> Minimum:
@@ -252,9 +351,9 @@ def summarize(problem: Problem, level: jax.Array, rate: jax.Array, center: jax.A
       center: `[curves]` x̄, what `effort` in the points is relative to.
     """
     curve = problem.best_curve(level, rate)
-    eps = jnp.finfo(level.dtype).eps
-    rounding = jnp.sum(problem.points.weight * (2 * eps * problem.points.score) ** 2, axis=0)
+    rounding = problem.rounding
     if problem.free:
+        eps = jnp.finfo(level.dtype).eps
         # Where no rise is worth it, the constant, whose limits stay apart.
         flat = problem.constant()
         flat_loss = problem.total(flat)
@@ -267,13 +366,18 @@ def summarize(problem: Problem, level: jax.Array, rate: jax.Array, center: jax.A
         lower = jnp.minimum(curve.lower, curve.upper)
         upper = jnp.maximum(curve.lower, curve.upper)
         curve = problem.curve(sign * curve.level, sign * curve.rate, lower, upper)
+        # A limit that its bound is as good as, to rounding, is there.
+        for name, bound in (("lower", problem.low), ("upper", problem.high)):
+            there = curve._replace(**{name: bound})
+            loss = problem.total(curve)
+            as_good = problem.total(there) <= loss + indistinct(problem, loss)
+            limit = jnp.where(as_good, bound, getattr(curve, name))
+            curve = curve._replace(**{name: limit})
 
     fitted = problem.fitted(curve)
-    parameters = jnp.stack([curve.level, curve.rate, curve.lower, curve.upper])
     loss = problem.total(curve)
-    gradient = jax.grad(lambda p: jnp.sum(problem.total(problem.curve(*p))))(parameters)
-    gradient = jnp.where(fitted, gradient, 0)
-    precisions = least_precision(problem, curve)
+    gradient = jnp.where(fitted, problem.gradient(curve), 0)
+    precisions = least_precision(problem, loss)
     (covariance, reach), (informed, roots) = jax.vmap(
         lambda least: covariance_at(problem, curve, least)
     )(jnp.stack([jnp.zeros_like(precisions), precisions]))
@@ -305,6 +409,15 @@ def _degrees(problem: Problem) -> jax.Array:
     return jnp.maximum(used - (4 if problem.free else 2), 1).astype(problem.low.dtype)
 
 
+def sigmoids(logit: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """σ(logit) and σ(−logit), to all their digits."""
+    odds = jnp.exp(-jnp.abs(logit))
+    large = 1 / (1 + odds)
+    small = odds * large
+    rises = logit > 0
+    return jnp.where(rises, large, small), jnp.where(rises, small, large)
+
+
 def divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     """The quotient; 0 where the denominator is not positive."""
     positive = denominator > 0
@@ -334,52 +447,81 @@ def weighted_line(
 
 def _best_limits(
     points: Points, weight: jax.Array, curve: Curve, low: jax.Array, high: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array]:
     """Limits within [low, high] that minimise Σ weight·(score − v)² for the sigmoid of `curve`.
 
-    A convex problem in two unknowns: its free solution where that is inside, else the best of
-    the four edges. The lower limit may come out above the upper one: the curve then falls.
-
-    Returns:
-      Lower limit, upper limit and the sum of squares, `[curves]`.
+    The lower limit may come out above the upper one: the curve then falls.
     """
+    # Relative to the sigmoid at mean effort, which is between those of the points, sums of squares
+    # keep their digits.
+    middle, beyond = sigmoids(curve.level)
+    from_middle = curve.rise - middle[None]
     weights = jnp.sum(weight, axis=0)
-    mean = _mean(weight, points.score)
-    mean_rise, mean_fall = _mean(weight, curve.rise), _mean(weight, curve.fall)
-    rise, score = curve.rise - mean_rise[None], points.score - mean[None]
-    spread = jnp.sum(weight * rise**2, axis=0)
-    moment = jnp.sum(weight * rise * score, axis=0)
-    scatter = jnp.sum(weight * score**2, axis=0)
-    slope = divide(moment, spread)
-
-    # Lower and upper limits, [5, curves]: the free solution, then a limit held at each bound.
-    held = jnp.stack([low, high])
-    above, below = mean[None] - held, held - mean[None]
-    pull_up = moment[None] + (weights * mean_rise)[None] * above
-    pull_down = moment[None] + (weights * mean_fall)[None] * below
-    upper = held + divide(pull_up, (spread + weights * mean_rise**2)[None])
-    lower = held - divide(pull_down, (spread + weights * mean_fall**2)[None])
-    free = mean - slope * mean_rise, mean + slope * mean_fall
-    lower = jnp.concatenate([free[0][None], held, jnp.clip(lower, low[None], high[None])])
-    upper = jnp.concatenate([free[1][None], jnp.clip(upper, low[None], high[None]), held])
-    span, miss = upper - lower, mean[None] - lower * mean_fall[None] - upper * mean_rise[None]
-    bent = span * (span * spread[None] - 2 * moment[None])
-    loss = scatter[None] + bent + weights[None] * miss**2
-
-    inside = (jnp.minimum(*free) >= low) & (jnp.maximum(*free) <= high)
-    is_free = jnp.arange(5)[:, None] == 0
-    loss = jnp.where(is_free == inside[None], loss, jnp.inf)
-    chosen = jnp.arange(5)[:, None] == jnp.argmin(loss, axis=0)[None]
-
-    def of_chosen(values: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.where(chosen, values, 0), axis=0)
-
-    return of_chosen(lower), of_chosen(upper), of_chosen(loss)
+    mean = divide(jnp.sum(weight * points.score, axis=0), weights)
+    offset = jnp.sum(weight * from_middle, axis=0)
+    mean_offset = divide(offset, weights)
+    spread = jnp.sum(weight * from_middle**2, axis=0) - offset * mean_offset
+    moment = jnp.sum(weight * from_middle * points.score, axis=0) - offset * mean
+    regression = Regression(
+        weights, mean, middle + mean_offset, beyond - mean_offset, jnp.maximum(spread, 0), moment
+    )
+    return regression.best_limits(low, high)[:2]
 
 
-def least_precision(problem: Problem, curve: Curve) -> jax.Array:
-    """`[4, curves]` precisions that keep the covariance at `curve` within `_FARTHEST`."""
-    spread = problem.total(curve) / _degrees(problem)
+class Regression(NamedTuple):
+    """Sums over the points that tell which limits suit a sigmoid best.
+
+    Attributes:
+      weights: Σ weight.
+      mean: weighted mean of the scores.
+      rise: weighted mean of the sigmoid.
+      fall: 1 − rise.
+      spread: Σ weight·(sigmoid − rise)².
+      moment: Σ weight·(sigmoid − rise)·(score − mean).
+    """
+
+    weights: jax.Array
+    mean: jax.Array
+    rise: jax.Array
+    fall: jax.Array
+    spread: jax.Array
+    moment: jax.Array
+
+    def best_limits(
+        self, low: jax.Array, high: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The best limits in [low, high], and the sum of squares less that of scores about a mean.
+
+        A convex problem in two unknowns. Where its free solution is outside, a limit that is
+        outside is at its bound, and the other at its best for that: the better of two.
+        """
+        slope = divide(self.moment, self.spread)
+        lower, upper = self.mean - slope * self.rise, self.mean + slope * self.fall
+        at_lower = jnp.clip(lower, low, high)
+        pull = self.moment + self.weights * self.rise * (self.mean - at_lower)
+        norm = self.spread + self.weights * self.rise**2
+        by_lower = at_lower, jnp.clip(at_lower + divide(pull, norm), low, high)
+        at_upper = jnp.clip(upper, low, high)
+        pull = self.moment + self.weights * self.fall * (at_upper - self.mean)
+        norm = self.spread + self.weights * self.fall**2
+        by_upper = jnp.clip(at_upper - divide(pull, norm), low, high), at_upper
+        excess, other = self._excess(*by_lower), self._excess(*by_upper)
+        inside = (jnp.minimum(lower, upper) >= low) & (jnp.maximum(lower, upper) <= high)
+        is_other = other < excess
+        lower, upper = (
+            jnp.where(inside, x, jnp.where(is_other, z, y))
+            for x, y, z in zip((lower, upper), by_lower, by_upper, strict=True)
+        )
+        return lower, upper, jnp.where(is_other, other, excess)
+
+    def _excess(self, lower: jax.Array, upper: jax.Array) -> jax.Array:
+        span, miss = upper - lower, self.mean - lower * self.fall - upper * self.rise
+        return span * (span * self.spread - 2 * self.moment) + self.weights * miss**2
+
+
+def least_precision(problem: Problem, loss: jax.Array) -> jax.Array:
+    """`[4, curves]` precisions that keep the covariance within `_FARTHEST` at such a loss."""
+    spread = loss / _degrees(problem)
     farthest = jnp.asarray([*_FARTHEST, jnp.inf, jnp.inf], spread.dtype)
     return spread[None] / farthest[:, None] ** 2
 
@@ -440,6 +582,26 @@ def enough_left(
     eps = jnp.finfo(loss.dtype).eps
     enough = _SHARE_LEFT * jnp.maximum(loss / degrees, noise)
     return enough + (rounding + (2 * eps) ** 2 * loss) * magnified
+
+
+def unsettled(problem: Problem, fall: jax.Array, loss: jax.Array, better: jax.Array) -> jax.Array:
+    """`[curves]` whether a search goes on after a step.
+
+    Args:
+      problem: the curves to fit.
+      fall: by how much the loss should have fallen.
+      loss: what it is now.
+      better: whether it fell.
+    """
+    least = _SETTLED * jnp.maximum(loss / _degrees(problem), problem.noise)
+    # A step that failed where rounding decides.
+    lost = jnp.where(better, 0, indistinct(problem, loss))
+    return fall > least + jnp.finfo(loss.dtype).eps * loss + lost
+
+
+def indistinct(problem: Problem, loss: jax.Array) -> jax.Array:
+    """By how much the loss may seem to differ by rounding of the scores, `[curves]`."""
+    return jnp.sqrt(problem.rounding * loss)
 
 
 def diagonal(matrix: jax.Array) -> jax.Array:

@@ -95,7 +95,10 @@ def best_in_order(
 
     def from_node(limits):
         at = dataclasses.replace(problem, low=limits[0], high=limits[1])
-        return Start(*start(at), *limits)
+        curves = jax.vmap(at.best_curve)(*start(at))
+        losses = jax.vmap(at.total)(curves)
+        level, rate = (jnp.where(losses[0] <= losses[1], *x) for x in (curves.level, curves.rate))
+        return Start(level, rate, *limits)
 
     starts = [apart, _tamed(problem, apart), _alike(apart, present)]
     starts = jax.tree.map(lambda *x: jnp.stack(x), *starts)
@@ -242,7 +245,7 @@ def _descend(problem: Problem, first: Start, signs: _Signs) -> _State:
     apart = APART * (problem.high[0] - problem.low[0])
 
     def ridge_of(curve, found: Derivatives):
-        floor = least_precision(problem, curve)
+        floor = least_precision(problem, problem.total(curve))
         return jnp.diag(jnp.abs(_by_place(diagonal(found.gauss_newton) + floor)))
 
     def step(state, _):
@@ -284,19 +287,17 @@ def _summarize(
     curve = _curve(problem, place)
     losses = problem.total(curve)
     loss = jnp.sum(losses)
-    eps = jnp.finfo(loss.dtype).eps
     tied = (signs.kept & (place == 0))[: 2 * n].reshape(2, n)
     steep = jnp.abs(curve.rate) >= STEEPEST
     inside = [jnp.broadcast_to(x > 0, steep.shape) for x in place[-2:]]
     fitted = jnp.stack([present, present & ~steep, *inside])
 
-    parameters = jnp.stack([curve.level, curve.rate, curve.lower, curve.upper])
-    gradient = jax.grad(lambda p: jnp.sum(problem.total(problem.curve(*p))))(parameters)
+    gradient = problem.gradient(curve)
     gradient = jnp.where(fitted, gradient, 0)
     by_place = jnp.where(fitted[:, None], problem.slopes(curve), 0)
     fisher = products(problem.fisher_weight(curve), by_place)
     floor = jnp.where(
-        jnp.eye(4, dtype=bool)[..., None], least_precision(problem, curve)[:, None], 0
+        jnp.eye(4, dtype=bool)[..., None], least_precision(problem, losses)[:, None], 0
     )
     moves = signs.moves & ~(signs.kept & (place == 0))
     matrices = jnp.stack([_by_places(fisher), _by_places(fisher + floor)])
@@ -324,7 +325,7 @@ def _summarize(
     points = jnp.sum(problem.points.weight > 0)
     degrees = points - 2 * jnp.sum(present) - jnp.sum(signs.moves[-2:])
     degrees = jnp.maximum(degrees, 1).astype(loss.dtype)
-    rounding = jnp.sum(problem.points.weight * (2 * eps * problem.points.score) ** 2)
+    rounding = jnp.sum(problem.rounding)
     enough = enough_left(loss, degrees, jnp.max(problem.noise), rounding, magnified)
     limits_free = signs.moves[-2:, None] | jnp.zeros((2, n), bool)
     found = Minimum(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from tbtjax.measure import _lbfgs, _levenberg, _shared
-from tbtjax.measure._minimize import Minimum, Points, Problem, start, summarize
+from tbtjax.measure._minimize import Minimum, Points, Problem, best_from_starts, summarize
 
 #: The searches by name.
 METHODS = {"levenberg-marquardt": _levenberg, "lbfgs": _lbfgs}
@@ -104,7 +104,7 @@ def search(chunks: Batch, *, free: bool, loss: str, method: str) -> Minimum:
         points, center, low, high, noise, group = columns
         problem = Problem(points, low, high, noise, free, loss)
         if group is None:
-            level, rate = METHODS[method].descend(problem, *start(problem))
+            level, rate = best_from_starts(METHODS[method].descend, problem)
             found = summarize(problem, level, rate, center)
         else:
             found = _shared.best_of_groups(problem, center, group)

@@ -20,13 +20,13 @@ from tbtjax.measure._minimize import (
     Curve,
     Minimum,
     Problem,
+    best_from_starts,
     diagonal,
     divide,
     enough_left,
     inverse_of_precision,
     least_precision,
     products,
-    start,
 )
 
 #: Steps from a start, and how often starts are looked for anew at the best limits found.
@@ -73,7 +73,7 @@ def best_of_groups(problem: Problem, center: jax.Array, group: jax.Array) -> Min
         known = best[0]
         limits = jnp.where(is_first, limits, jnp.stack([known.lower, known.upper]))
         at = dataclasses.replace(problem, low=limits[0], high=limits[1])
-        first = problem.curve(*_levenberg.descend(at, *start(at)), *limits)
+        first = problem.curve(*best_from_starts(_levenberg.descend, at), *limits)
         # Once limits are known, what a curve has there may be the best it can have.
         is_better = is_first | (problem.total(first) < problem.total(known))
         found = _descend(problem, _chosen(is_better, first, known), group)
@@ -131,7 +131,7 @@ def _step(problem: Problem, state: _State, group: jax.Array) -> tuple[jax.Array,
     curve, damping = state.curve, state.damping
     found = derivatives(problem, curve)
     size = diagonal(found.gauss_newton)
-    own = damping[None] * (size[:2] + least_precision(problem, curve)[:2])
+    own = damping[None] * (size[:2] + least_precision(problem, problem.total(curve))[:2])
     ridge = jnp.concatenate([own, damping[None] * over_groups(size[2:], group)])
     newton, gauss_newton = (
         _reduced(matrix, found.pull, ridge, group) for matrix in (found.newton, found.gauss_newton)
@@ -203,8 +203,7 @@ def _summarize(problem: Problem, curve: Curve, center: jax.Array, group: jax.Arr
             curve.upper < problem.high,
         ]
     )
-    parameters = jnp.stack([curve.level, curve.rate, curve.lower, curve.upper])
-    gradient = jax.grad(lambda p: jnp.sum(problem.total(problem.curve(*p))))(parameters)
+    gradient = problem.gradient(curve)
     gradient = jnp.concatenate([gradient[:2], total(gradient[2:])])
     gradient = jnp.where(fitted, gradient, 0)
     weight = problem.fisher_weight(curve)
@@ -235,7 +234,7 @@ def _summarize(problem: Problem, curve: Curve, center: jax.Array, group: jax.Arr
         informed = jnp.concatenate([roots > 0, known])
         return covariance, diagonal(limits), informed, (total(own) + shared) / 4, magnified
 
-    precisions = least_precision(problem, curve)
+    precisions = least_precision(problem, loss)
     covariance, limits, informed, left, magnified = jax.vmap(solved)(
         jnp.stack([jnp.zeros_like(precisions), precisions])
     )
@@ -247,7 +246,7 @@ def _summarize(problem: Problem, curve: Curve, center: jax.Array, group: jax.Arr
     there = (problem.points.weight > 0).astype(loss.dtype)
     points, present = jnp.sum(there, axis=0), jnp.any(there > 0, axis=0).astype(loss.dtype)
     degrees = jnp.maximum(total(points - 2 * present) - 2, 1)
-    rounding = total(jnp.sum(problem.points.weight * (2 * eps * problem.points.score) ** 2, axis=0))
+    rounding = total(problem.rounding)
     enough = enough_left(total(loss), degrees, problem.noise, rounding, magnified[1])
     return Minimum(
         alpha=curve.level - center * curve.rate,
