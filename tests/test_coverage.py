@@ -147,15 +147,20 @@ def estimates(curves, size, resamples):
 
 
 @pytest.fixture(
-    scope="module", params=[(30, 60), pytest.param((1000, 200), marks=pytest.mark.slow)]
+    scope="module",
+    params=[
+        (30, 60, (7, 1, 2)),
+        # Other boards than those on which the rule of warnings was chosen.
+        pytest.param((1000, 200, (40001, 40002, 40003)), marks=pytest.mark.slow),
+    ],
 )
 def counted(request):
     """Boards of the right family and of the wrong one, and how many; the one shape compiles."""
-    boards, resamples = request.param
+    boards, resamples, (of_boards, of_right, of_wrong) = request.param
     with jax.enable_x64(True):
-        random = np.random.default_rng(7)
-        right = count(right_family(random, boards), 1, resamples)
-        wrong = count(wrong_family(random, boards), 2, resamples)
+        random = np.random.default_rng(of_boards)
+        right = count(right_family(random, boards), of_right, resamples)
+        wrong = count(wrong_family(random, boards), of_wrong, resamples)
     return right, wrong, boards
 
 

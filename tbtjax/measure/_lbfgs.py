@@ -94,7 +94,7 @@ def _step(problem: Problem, state: _State) -> tuple[_State, jax.Array]:
     update = jax.vmap(_OPTIMIZER.update, in_axes=-1, out_axes=-1)
     direction, longer_memory = update(gradient, memory, place)
     # In 64-bit mode Optax weighs in float64, whatever it is given.
-    direction = direction.astype(place.dtype)
+    direction = jnp.asarray(direction, place.dtype)
     slope = jnp.sum(gradient * direction, axis=0)
     is_fresh = memory.count == 0
     usable = (slope > 0) & (is_fresh | (size > _HOPELESS))

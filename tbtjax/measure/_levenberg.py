@@ -148,7 +148,7 @@ def _without(matrix: list[jax.Array], pulls: list[jax.Array], norm: jax.Array) -
 
 def _bases(
     norms: list[jax.Array], middle: jax.Array, beyond: jax.Array, held: jax.Array
-) -> tuple[tuple[jax.Array, jax.Array], ...]:
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     """What the limits not held can add to the score: multiples of 1 and of the offset of σ.
 
     Two such functions of the points, orthogonal in the metric of the weights; 0 where there is
@@ -164,10 +164,9 @@ def _bases(
     both, one = lower & upper, jnp.ones_like(middle)
     fall, rise = (beyond, -one), (middle, one)
     first, second = (one, 0 * one), (-divide(norms[1], norms[0]), one)
-    return (
-        tuple(
-            jnp.where(both, x, jnp.where(lower, y, jnp.where(upper, z, 0)))
-            for x, y, z in zip(first, fall, rise, strict=True)
-        ),
-        tuple(jnp.where(both, x, 0) for x in second),
-    )
+    one_alone = [
+        jnp.where(both, x, jnp.where(lower, y, jnp.where(upper, z, 0)))
+        for x, y, z in zip(first, fall, rise, strict=True)
+    ]
+    other = [jnp.where(both, x, 0) for x in second]
+    return (one_alone[0], one_alone[1]), (other[0], other[1])

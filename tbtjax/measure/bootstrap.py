@@ -104,7 +104,7 @@ def bootstrap_power_law(
       noise: "binomial", "gaussian" or "overdispersed".
       questions: as in `fit_power_law`.
       stderr: the same.
-      method: as in `fit_power_law`; the faster one unless told otherwise.
+      method: as in `fit_power_law`.
       **options: further ones of `fit_power_law`: limits, groups, lower, upper, loss.
 
     Returns:

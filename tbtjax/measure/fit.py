@@ -174,9 +174,9 @@ def fit_power_law(
       upper: the same: upper limit of the score.
       loss: "chi2", or "deviance": the binomial deviance, which needs `questions` and is better
         than χ² where counts of right or wrong answers are small (flag SMALL_COUNTS).
-      method: how the minimum is searched from the best start of a grid: "lbfgs" by Optax, or
-        "levenberg-marquardt", which takes a fraction of the time and leaves a few fits in a
-        hundred short of the last thousandth of χ² (flag NOT_CONVERGED). Shared limits have a
+      method: how the minimum is searched from the two best starts of a grid: "lbfgs" by Optax, or
+        "levenberg-marquardt", which takes about the same time and leaves a few fits in a hundred
+        short of the last thousandth of χ² (flag NOT_CONVERGED). Shared limits have a
         search of their own: all unknowns of a group at once by Levenberg-Marquardt.
 
     Returns:
