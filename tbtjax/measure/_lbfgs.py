@@ -60,6 +60,11 @@ def descend(problem: Problem, level: jax.Array, rate: jax.Array) -> tuple[jax.Ar
     # Optax mixes dtypes of counters and of weights, which a caller may have forbidden.
     with jax.numpy_dtype_promotion("standard"):
         memory = jax.vmap(_OPTIMIZER.init, in_axes=-1, out_axes=-1)(place)
+        # What Optax makes of nothing must vary over devices as the curves do.
+        none = jnp.isnan(level) & False
+        memory = jax.tree.map(
+            lambda x: x + none.astype(x.dtype).reshape(*[1] * (x.ndim - 1), -1), memory
+        )
         state = _State(frame, place, loss, gradient, jnp.ones_like(level), memory)
         found = work_on_open(_step, problem, state, _STEPS)
     return found.frame.parameters(found.place)
