@@ -16,6 +16,8 @@ _SIZES = (
 # more pairs than memory is for.
 _BLOCKS = (2000, 1000, 500, 250, 125, 64, 32, 16, 8, 4, 2, 1)
 _BLOCK_ENTRIES, _BLOCK_PAIRS = 20_000, 1 << 20
+# Many of these are still a number.
+_LONGEST_STEP = 1e300
 
 
 def size_of(models: int) -> int:
@@ -117,7 +119,7 @@ def filled_up(layout: Layout, columns: dict[str, np.ndarray], size: int) -> dict
             arrays[name] = np.pad(values, ((0, 0), (0, size - layout.models)), mode="edge")
     if size > layout.models and "alpha" in arrays:
         # Lower in the logit by more than the learning rate: further off by more than a factor e.
-        step = 1 + np.abs(arrays["beta"][:, -1:])
+        step = np.minimum(1 + np.abs(arrays["beta"][:, -1:]), _LONGEST_STEP)
         arrays["alpha"][:, layout.models :] -= step * np.arange(1, size - layout.models + 1)
     return arrays
 
