@@ -221,7 +221,9 @@ def _polish(pair: _Pair, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     y = y.astype(pair.g.dtype)
     if y.dtype != _FAST:
         value, slope, curvature, above = _condition(pair, y, jnp.exp(-y))
-        y = jnp.where(above > 0, jnp.maximum(y + _step(value, slope, curvature), 0), y)
+        # Stable at 0: where K falls from there, the step would go to where it ends to be.
+        stays = (above <= 0) | ((y == 0) & (value >= 0))
+        y = jnp.where(stays, y, jnp.maximum(y + _step(value, slope, curvature), 0))
     value, slope, curvature, above = _condition(pair, y, jnp.exp(-y))
     step = jnp.maximum(_step(value, slope, curvature), -y)
     # Where K is level the step is short far from any root: Newton's tells the distance.
