@@ -51,7 +51,12 @@ def test_falling_gaps_are_counted():
 
 
 @pytest.mark.parametrize(
-    "limits, dtype", [("equal", "float64"), ("equal", "float32"), ("different", "float64")]
+    "limits, dtype",
+    [
+        ("equal", "float64"),
+        pytest.param("equal", "float32", marks=pytest.mark.slow),
+        ("different", "float64"),
+    ],
 )
 def test_peers_agree(limits, dtype):
     games = workloads.draw_games(limits, 200, 5, dtype)

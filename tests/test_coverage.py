@@ -149,7 +149,7 @@ def estimates(curves, size, resamples):
 @pytest.fixture(
     scope="module",
     params=[
-        (30, 60, (7, 1, 2)),
+        (20, 40, (7, 1, 2)),
         # Other boards than those on which the rule of warnings was chosen.
         pytest.param((1000, 200, (40001, 40002, 40003)), marks=pytest.mark.slow),
     ],

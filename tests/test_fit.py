@@ -506,6 +506,7 @@ def test_padding_does_not_matter(function, x64):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-4)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     "function",
     [

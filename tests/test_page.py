@@ -213,6 +213,7 @@ def test_a_browser_shows_numbers_and_switches_a_model_off(browser, packaged_page
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.slow
 def test_a_browser_shows_the_55_models(browser, tmp_path):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait

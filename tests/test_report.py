@@ -288,8 +288,8 @@ def test_assumptions_that_hold_are_said(exact):
 
 @pytest.fixture(scope="module")
 def misled(tmp_path_factory):
-    """Neighbours are not enough: the weakest model learns as fast as the strongest and jumps."""
-    alpha, beta = np.array([[1.0], [0.0], [-0.1]]), np.array([[1.0], [0.2], [1.0]])
+    """Neighbours are not enough: the weakest model learns all but as fast as the strongest."""
+    alpha, beta = np.array([[1.0], [0.0], [-0.1]]), np.array([[1.05], [0.2], [1.0]])
     path = tmp_path_factory.mktemp("misled") / "scores.csv"
     write_table(path, curve(alpha, beta, STEPS))
     return analysis_of(path, lower=LOWER, worths=(1.0, 10.0, 100.0, 500.0))

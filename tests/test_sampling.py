@@ -26,8 +26,6 @@ from tbtjax.study import (
     sample_games,
 )
 
-pytestmark = pytest.mark.optimized
-
 KEY = jax.random.key(7)
 
 
@@ -77,6 +75,7 @@ def test_models_stand_in_order():
             assert (steps < 0).any()
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("distribution", "law"),
     [

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from marks import mostly_float64
 from random_games import DIFFERENT_LIMIT_KINDS, EQUAL_LIMIT_KINDS, KINDS, random_games
 
 import tbtjax
@@ -437,6 +438,7 @@ def test_kinds_are_split_by_their_limits():
     assert set(KINDS) == set(EQUAL_LIMIT_KINDS) | set(DIFFERENT_LIMIT_KINDS)
 
 
+@mostly_float64
 def test_a_level_stretch_of_the_condition_is_no_root(dtype):
     """Stable at 0, and at the third pair the condition is level at y = 3.27 and y = 1.6, above 0.
 
