@@ -1,6 +1,5 @@
 """What holds for the whole run, and fixtures that every test may use: dtypes, 64-bit mode."""
 
-import gc
 import os
 import tempfile
 
@@ -19,40 +18,32 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 # XLA's older emitter of machine code for CPUs, much faster to compile.
 _LIGHT = "--xla_cpu_use_fusion_emitters=false"
-_UNOPTIMIZED = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 
 
 def pytest_configure(config):
     """The usual run compiles lightly, as most of its time would be compilation.
 
     XLA rewrites programs as it does for users, but its older emitter makes machine code of them,
-    and all but tests marked `optimized` leave that as it falls. `XLA_FLAGS= pytest` compiles as
+    and all but modules marked `optimized` leave that as it falls. `XLA_FLAGS= pytest` compiles as
     users do, and so does every other run (`pytest -m slow`; `pytest -m ""` for all tests).
     """
     if config.option.markexpr == "not slow":
         os.environ.setdefault("XLA_FLAGS", _LIGHT)
-    # What has been imported stays; looking through it time and again takes a twentieth of the run.
-    gc.freeze()
-    gc.set_threshold(200_000, 50, 50)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item):
-    """Before a test's fixtures: whether what it compiles is optimized."""
-    light = os.environ.get("XLA_FLAGS") == _LIGHT and item.get_closest_marker("optimized") is None
-    if light != (_UNOPTIMIZED in os.environ):
-        jax.clear_caches()
-        jax.config.update(_UNOPTIMIZED.lower(), light)
-        if light:
-            os.environ[_UNOPTIMIZED] = "1"  # for processes that the test starts
-        else:
-            del os.environ[_UNOPTIMIZED]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def programs_of_one_module():
+def programs_of_one_module(request):
     """A worker holds the compiled programs of the module at hand, not those of all it has run."""
+    option = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+    optimized = request.node.get_closest_marker("optimized") is not None
+    light = os.environ.get("XLA_FLAGS") == _LIGHT and not optimized
+    if light:
+        os.environ[option] = "1"  # for processes started from here
+        jax.config.update(option.lower(), True)
     yield
+    if light:
+        del os.environ[option]
+        jax.config.update(option.lower(), False)
     jax.clear_caches()
 
 

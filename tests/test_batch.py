@@ -13,6 +13,8 @@ from random_games import random_games
 
 from tbtjax import _batch, linear_cost, power_law, ranking_game, stabilizing_threshold
 
+pytestmark = pytest.mark.optimized
+
 
 def thresholds(games):
     curves = power_law(games["alpha"], games["beta"], games["lower"], games["upper"])
@@ -100,7 +102,6 @@ def test_no_bit_depends_on_how_long_neighbours_take(x64):
         np.testing.assert_array_equal(part[kept], whole[kept])
 
 
-@pytest.mark.optimized
 def test_sharded_games_are_solved_where_they_are(tmp_path):
     """Two host devices, meshes of both kinds, and the caller's own shard_map."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"

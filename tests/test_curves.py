@@ -13,6 +13,8 @@ from random_games import KINDS, random_games
 import tbtjax
 from tbtjax.curves import CurveFamily, PowerLaw, Tabulated
 
+pytestmark = pytest.mark.optimized
+
 
 @functools.partial(jax.jit, static_argnums=1)
 def ask(curves, method, *arguments):
@@ -115,7 +117,6 @@ def test_limits(beta, limit, dtype):
     assert far == pytest.approx(limit, rel=4 * eps)
 
 
-@pytest.mark.optimized
 @pytest.mark.parametrize("beta", [0.0, -0.4])
 def test_curves_that_do_not_rise_reach_only_what_they_start_with(beta, dtype):
     curves = power_law_of(dtype, 1.0, beta, 0.1, 0.9)
@@ -256,7 +257,6 @@ def test_shared_efforts_are_those_of_every_model(dtype):
     assert shared.num_models == 5 and shared.batch_shape == ()
 
 
-@pytest.mark.optimized
 def test_padding_is_as_if_it_were_not_there(dtype):
     efforts, scores = measured(9, 30, 5, dtype)
     nan = np.full((30, 2), np.nan, dtype)

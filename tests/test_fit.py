@@ -13,6 +13,8 @@ from scipy.stats import chi2 as chi2_distribution
 
 from tbtjax.measure import FitFlag, fit_logit_ols, fit_power_law, read_trajectories
 
+pytestmark = pytest.mark.optimized
+
 STEPS = np.array([0, 10, 30, 100, 250, 500, 1000, 2000, 3000, 4000.0])
 EFFORTS = np.log1p(STEPS)
 
@@ -506,7 +508,6 @@ def test_padding_does_not_matter(function, x64):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-4)
 
 
-@pytest.mark.optimized
 @pytest.mark.parametrize(
     "function",
     [

@@ -26,6 +26,8 @@ from tbtjax.study import (
     sample_games,
 )
 
+pytestmark = pytest.mark.optimized
+
 KEY = jax.random.key(7)
 
 
@@ -75,7 +77,6 @@ def test_models_stand_in_order():
             assert (steps < 0).any()
 
 
-@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("distribution", "law"),
     [
