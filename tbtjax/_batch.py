@@ -50,6 +50,11 @@ class Roads(NamedTuple):
     rest: Callable[..., Any] | None = None
 
 
+def chunk_size(chunk: Any) -> int:
+    """Number of games in a chunk, whose leaves are `[games, *event]` or `[1, *event]`."""
+    return max(x.shape[0] for x in jax.tree.leaves(chunk))
+
+
 def map_games(roads: Roads, tree: Any, *, entries_per_game: int) -> Any:
     """Solves all games of `tree`, chunk by chunk.
 

@@ -33,7 +33,7 @@ from tbtjax._audit import (
 )
 from tbtjax._audit_pairs import PairFindings, pair_findings
 from tbtjax._audit_words import report_in_words, violations_in_words
-from tbtjax._batch import Roads, map_games
+from tbtjax._batch import Roads, chunk_size, map_games
 from tbtjax._checks import as_level
 from tbtjax._records import Record, align
 from tbtjax._rivals import stronger_rivals
@@ -273,7 +273,7 @@ class _Audited(Record):
 
     def parts(self) -> tuple[RankingGame, jax.Array, jax.Array]:
         """The game, up to which effort to look `[games, 1]`, and who is present `[games, n]`."""
-        size = max(x.shape[0] for x in jax.tree.leaves(self))
+        size = chunk_size(self)
         present = models_present(self.game)
         max_effort = jnp.where(self.max_effort >= 0, self.max_effort, 0)
         return (

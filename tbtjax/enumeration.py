@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tbtjax._batch import Roads, map_games
+from tbtjax._batch import Roads, chunk_size, map_games
 from tbtjax._checks import as_argument, check_broadcast
 from tbtjax._records import Record, align
 from tbtjax._rivals import compare_scores, is_ahead
@@ -200,7 +200,7 @@ def _enumerate(
 def _solve(grid: _Grid, ties: Ties, max_equilibria: int) -> GridEquilibria:
     """A chunk of games: all profiles at once."""
     n, count = grid.levels.shape[-2:]
-    size = max(x.shape[0] for x in jax.tree.leaves(grid))
+    size = chunk_size(grid)
     present = jnp.broadcast_to(models_present(grid.game), (size, n))
     ahead, utility_of, valid = _duels(grid, ties)
     index = jnp.arange(count)
@@ -266,7 +266,7 @@ def _duels(grid: _Grid, ties: Ties):
     own, theirs = at.total(levels[:, None]), at.total(levels[None])
     compared = compare_scores(at.game, at.rivals, own, theirs)
     ahead = is_ahead(at.game, at.rivals, *compared, at.order)
-    size = max(x.shape[0] for x in jax.tree.leaves(grid))
+    size = chunk_size(grid)
     n, count = grid.levels.shape[-2:]
     ahead = jnp.broadcast_to(ahead, (n, count, count, size, n))
     usable = (levels >= 0) | ~models_present(grid.game)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tbtjax._batch import Roads, map_games
+from tbtjax._batch import Roads, chunk_size, map_games
 from tbtjax._rivals import (
     Deviations,
     Rivals,
@@ -86,7 +86,7 @@ class _Levelled(NamedTuple):
 
     def wide(self, x: jax.Array) -> jax.Array:
         """`[games or 1]` to `[games]`."""
-        return jnp.broadcast_to(x, (max(x.shape[0] for x in jax.tree.leaves(self)),))
+        return jnp.broadcast_to(x, (chunk_size(self),))
 
     def is_stable(self, rivals: Rivals, gain: jax.Array) -> jax.Array:
         """Whether no model gains by passing one of its rivals, `[games]`; gain `[rivals, …, n]`."""

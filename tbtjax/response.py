@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tbtjax._batch import Roads, map_games
+from tbtjax._batch import Roads, chunk_size, map_games
 from tbtjax._checks import as_argument, check_broadcast
 from tbtjax._records import Record
 from tbtjax._rivals import (
@@ -351,7 +351,7 @@ def _by_chunks(solve: Any, profiles: _Profiles) -> Any:
     n = profiles.game.num_models
 
     def solve_all(chunk: _Profiles) -> Any:
-        size = max(x.shape[0] for x in jax.tree.leaves(chunk))
+        size = chunk_size(chunk)
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (size, n)), solve(chunk))
 
     tree = jax.lax.stop_gradient(profiles)

@@ -21,10 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from tbtjax import _implicit, _intervals, _pieces, _rays, _regular, _scan
-from tbtjax._batch import Roads, map_games
+from tbtjax._batch import Roads, chunk_size, map_games
 from tbtjax._records import Record, align
 from tbtjax._rivals import (
     Deviations,
+    Rivals,
     check_deviations,
     gains_by_capability,
     next_stronger,
@@ -242,12 +243,17 @@ def _levels(first, last, settled, deciding, status) -> _Levels:
 
 def _undecided(game: RankingGame) -> _Levels:
     """Games in which nobody has a rival: stable at zero."""
-    size = _size(game)
+    size = chunk_size(game)
     nobody = jnp.full(size, -1, jnp.int32)
     zero, inf = jnp.zeros(size, game.dtype), jnp.full(size, jnp.inf, game.dtype)
     valid = jnp.broadcast_to(is_valid(game), (size,))
     status = _status(valid, True, zero, inf)
     return _Levels(zero, inf, zero, nobody, nobody, nobody, nobody, nobody, nobody, status)
+
+
+def _budgets(game: RankingGame, rivals: Rivals) -> jax.Array:
+    """`[rivals, games, n]` what passing each rival is worth to each model, in steps."""
+    return game.cost.effort_worth(gains_by_capability(game, rivals))
 
 
 class _PairRows(NamedTuple):
@@ -270,7 +276,7 @@ class _PairRows(NamedTuple):
 
 def _pair_rows(game: RankingGame, deviations: Deviations) -> _PairRows:
     n = game.num_models
-    size = _size(game)
+    size = chunk_size(game)
     rivals = stronger_rivals(game, deviations)
     count = rivals.real.shape[0]
     # Without a mask it is known when tracing who has such a rival.
@@ -295,13 +301,7 @@ def _pair_rows(game: RankingGame, deviations: Deviations) -> _PairRows:
     def of_rivals(x):
         return rows(rivals.of(jnp.broadcast_to(x, (x.shape[0], n))))
 
-    budget = rows(game.cost.effort_worth(gains_by_capability(game, rivals)))
-    return _PairRows(lambda x: rows(x[None]), of_rivals, budget, free, models)
-
-
-def _size(game: RankingGame) -> int:
-    """Number of games in a chunk."""
-    return max(x.shape[0] for x in jax.tree.leaves(game))
+    return _PairRows(lambda x: rows(x[None]), of_rivals, rows(_budgets(game, rivals)), free, models)
 
 
 def _equal_limit_pairs(game: RankingGame, rows: _PairRows) -> _intervals.Pairs:
@@ -380,7 +380,7 @@ def _worth(cost: Any, gain: jax.Array) -> jax.Array:
 
 
 def _columns_of(game: RankingGame) -> _Columns:
-    shape = (_size(game), game.num_models)
+    shape = (chunk_size(game), game.num_models)
 
     def turned(x):
         return jnp.swapaxes(x, 0, 1)
@@ -414,7 +414,7 @@ def _all_levels(game: RankingGame, deviations: Deviations) -> _Levels:
     """
     if game.num_models < 2:
         return _undecided(game)
-    valid = jnp.broadcast_to(is_valid(game), (_size(game),))
+    valid = jnp.broadcast_to(is_valid(game), (chunk_size(game),))
     rows = _pair_rows(game, deviations)
     if game.curves.has_equal_limits:
         interval = _intervals.stable_interval(_equal_limit_pairs(game, rows))
@@ -434,7 +434,7 @@ def _all_levels(game: RankingGame, deviations: Deviations) -> _Levels:
 
 def _ray_by_pair(game: RankingGame) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
     """The fast road to `_all_by_pair`, and the games that it leaves open, `[games]`."""
-    shape = (game.num_models - 1, _size(game))
+    shape = (game.num_models - 1, chunk_size(game))
     columns = _columns_of(game)
     # A pair is a game of two models.
     of_two = [jnp.stack([x[:-1].ravel(), x[1:].ravel()]) for x in columns.curves]
@@ -445,7 +445,7 @@ def _ray_by_pair(game: RankingGame) -> tuple[tuple[jax.Array, jax.Array], jax.Ar
 
 def _all_by_pair(game: RankingGame) -> tuple[jax.Array, jax.Array]:
     """First stable y of each adjacent pair alone and its rival, `[games, n − 1]`."""
-    size, n = _size(game), game.num_models
+    size, n = chunk_size(game), game.num_models
     if n < 2:
         return jnp.zeros((size, 0), game.dtype), jnp.zeros((size, 0), int)
     rows = _pair_rows(game, "adjacent")
@@ -461,18 +461,18 @@ def _all_by_pair(game: RankingGame) -> tuple[jax.Array, jax.Array]:
 
 def _rivals_by_pair(game: RankingGame) -> jax.Array:
     """The next stronger model of each but the strongest, `[games, n − 1]`."""
-    shape = (_size(game), game.num_models)
+    shape = (chunk_size(game), game.num_models)
     return jnp.broadcast_to(next_stronger(game).index[0], shape)[:, 1:]
 
 
 def _scanned(game: RankingGame, deviations: Deviations, scan_levels: int) -> _Levels:
     """Any curves: levels classified by a scan, ends of stretches found by halvings."""
-    size = _size(game)
+    size = chunk_size(game)
     valid = jnp.broadcast_to(is_valid(game), (size,))
     if game.num_models < 2:
         return _undecided(game)
     rivals = stronger_rivals(game, deviations)
-    budgets = game.cost.effort_worth(gains_by_capability(game, rivals))
+    budgets = _budgets(game, rivals)
 
     def margins(y, *, lenient=False):
         margin = stability_margin(game, rivals, y[:, None], budgets, lenient=lenient)
@@ -506,13 +506,13 @@ def _scanned(game: RankingGame, deviations: Deviations, scan_levels: int) -> _Le
 
 def _scanned_by_pair(game: RankingGame, scan_levels: int) -> tuple[jax.Array, jax.Array]:
     """First stable y of each adjacent pair alone and its rival, `[games, n − 1]`."""
-    size = _size(game)
+    size = chunk_size(game)
     n = game.num_models
     if n < 2:
         return jnp.zeros((size, 0), game.dtype), jnp.zeros((size, 0), int)
     valid = jnp.broadcast_to(is_valid(game), (size,))[:, None]
     rivals = next_stronger(game)
-    budgets = game.cost.effort_worth(gains_by_capability(game, rivals))
+    budgets = _budgets(game, rivals)
     real = (jnp.broadcast_to(rivals.real, (1, size, n)) & valid)[0]
 
     def is_stable(y, *, lenient):
@@ -647,7 +647,7 @@ def _rule_of_thumb(game: RankingGame) -> RuleOfThumb:
     divisible = beta_strong != 0
     rho = jnp.where(divisible, beta / jnp.where(divisible, beta_strong, 1), jnp.inf)
     rho = jnp.where(rivals.real[0], rho, jnp.nan)[..., 1:]
-    g = game.cost.effort_worth(gains_by_capability(game, rivals))[0, ..., 1:]
+    g = _budgets(game, rivals)[0, ..., 1:]
     reachable = (e0 > 0) & jnp.isfinite(e0)
     kappa = jnp.where(reachable, g, 0) / jnp.where(reachable, e0, 1)
     kappa = jnp.where((e0 == 0) & (g > 0), jnp.inf, kappa)

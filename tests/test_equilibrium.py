@@ -2,7 +2,6 @@
 
 import functools
 
-import jax
 import numpy as np
 import oracles
 import pytest
@@ -23,11 +22,13 @@ def games_and_levels(limits):
     return games, np.where(rng.random(count) < 0.2, 0, np.exp(rng.uniform(-3, 12, count)))
 
 
-def verdict(games, levels, deviations):
-    cost = tbtjax.linear_cost(games["cost_rate"])
+def make_game(games):
     curves = tbtjax.power_law(games["alpha"], games["beta"], games["lower"], games["upper"])
-    game = tbtjax.ranking_game(curves, games["rewards"], cost)
-    return np.asarray(tbtjax.is_zero_effort_pne(game, levels, deviations))
+    return tbtjax.ranking_game(curves, games["rewards"], tbtjax.linear_cost(games["cost_rate"]))
+
+
+def verdict(games, levels, deviations):
+    return np.asarray(tbtjax.is_zero_effort_pne(make_game(games), levels, deviations))
 
 
 def picked(games, which):
@@ -44,8 +45,7 @@ def test_verdicts_are_those_of_the_definition(limits, deviations, x64):
     for i in some:
         game = oracles.single_game(games, (i,))
         margin = oracles.stability_margin(game, levels[i], deviations)
-        # In float64 a level or an effort far beyond the others' digits decides nothing.
-        scale = max(abs(x) for x in game.rewards)
+        scale = max(abs(x) for x in game.rewards)  # closer than this to 0, rounding decides
         ordered.append(oracles.ranking(game, levels[i]) == list(range(MODELS)))
         clear.append(abs(margin) > 1e-7 * scale)
         assert found[i] == (margin >= 0) or not clear[-1], (i, float(margin))
@@ -58,10 +58,7 @@ def test_verdicts_do_not_depend_on_the_rest_of_the_batch(deviations, x64):
     """Mostly games in order, mostly others, and each among few."""
     games, levels = games_and_levels("equal")
     together = verdict(games, levels, deviations)
-    cost = tbtjax.linear_cost(games["cost_rate"])
-    curves = tbtjax.power_law(games["alpha"], games["beta"])
-    game = tbtjax.ranking_game(curves, games["rewards"], cost)
-    scores = np.asarray(jax.jit(tbtjax.baseline_scores)(game, levels))
+    scores = np.asarray(tbtjax.baseline_scores(make_game(games), levels))
     in_order = np.all(np.diff(scores) < 0, axis=-1)
     # As many of each kind in every batch, so that one program serves.
     size = min(in_order.sum(), (~in_order).sum())

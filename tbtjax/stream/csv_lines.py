@@ -18,6 +18,7 @@ from tbtjax.stream.windows import (
     Window,
     check_columns,
     line_windows,
+    numbered,
 )
 
 
@@ -55,14 +56,11 @@ class CsvReader:
 
     def read(self, raw: Any) -> Window:
         """The games of a window."""
-        first, lines = raw
         numbers: list[int] = []
         ids: list[Any] = []
         records: list[tuple[int, Any]] = []
         errors: dict[int, str] = {}
-        for number, line in enumerate(lines, first):
-            if line is not None and not line.strip():
-                continue
+        for number, line in numbered(raw):
             place = len(numbers)
             numbers.append(number)
             ids.append(MISSING)

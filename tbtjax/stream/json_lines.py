@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from tbtjax.stream.answers import Question
 from tbtjax.stream.records import RecordError, stack_records
 from tbtjax.stream.texts import as_texts, ids_of, json_of, no_constant
-from tbtjax.stream.windows import LONGEST_LINE, MISSING, Window, line_windows
+from tbtjax.stream.windows import LONGEST_LINE, MISSING, Window, line_windows, numbered
 
 try:
     import orjson
@@ -29,14 +29,11 @@ class JsonLinesReader:
 
     def read(self, raw: Any) -> Window:
         """The games of a window."""
-        first, lines = raw
         numbers: list[int] = []
         ids: list[Any] = []
         records: list[tuple[int, Any]] = []
         errors: dict[int, str] = {}
-        for number, line in enumerate(lines, first):
-            if line is not None and not line.strip():
-                continue
+        for number, line in numbered(raw):
             place = len(numbers)
             numbers.append(number)
             try:

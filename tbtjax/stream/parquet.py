@@ -64,14 +64,8 @@ class ParquetReader:
 
         first, batch = raw
         stacks, rest = stack_table(batch)
-        more, errors = (
-            stack_records(to_records(batch, np.flatnonzero(rest)))
-            if rest.any()
-            else (
-                [],
-                {},
-            )
-        )
+        records = to_records(batch, np.flatnonzero(rest)) if rest.any() else []
+        more, errors = stack_records(records)
         ids = batch.column("id") if self.id_type is not None else None
         lines = range(first, first + batch.num_rows)
         return Window(lines, None, stacks + more, errors, ids)

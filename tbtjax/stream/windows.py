@@ -93,6 +93,14 @@ def line_windows(stream: BinaryIO) -> Iterator[tuple[int, list[bytes | None]] | 
         yield number, lines
 
 
+def numbered(raw: tuple[int, list[bytes | None]]) -> Iterator[tuple[int, bytes | None]]:
+    """The lines of a window that are not empty, and their numbers."""
+    first, lines = raw
+    for number, line in enumerate(lines, first):
+        if line is None or line.strip():
+            yield number, line
+
+
 def _has_more(stream: BinaryIO) -> bool:
     """Whether a read would give something (or the end) at once; True where that is not known."""
     try:
