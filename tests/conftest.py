@@ -1,5 +1,6 @@
 """What holds for the whole run, and fixtures that every test may use: dtypes, 64-bit mode."""
 
+import gc
 import os
 import tempfile
 
@@ -29,6 +30,12 @@ def pytest_configure(config):
     """
     if config.option.markexpr == "not slow":
         os.environ.setdefault("XLA_FLAGS", _LIGHT)
+
+
+def pytest_collection_finish(session):
+    """Tracing makes many objects: garbage is looked for less often, and not in what is imported."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture(autouse=True, scope="module")

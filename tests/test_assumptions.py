@@ -157,6 +157,7 @@ def exact_gap_falls(strong, weak, top, count=300):
         return False
 
 
+@mostly_float64
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_against_brute_force(kind, dtype):
     n, count = MODELS, FEW
@@ -346,6 +347,7 @@ def test_equal_limits_that_satisfy_all(share, dtype):
         assert_clean(ranking_game(curves, winner_take_all(4), cost, present), top)
 
 
+@pytest.mark.slow
 @mostly_float64
 @a_fifth_or_all
 def test_different_limits_that_satisfy_all(share, dtype):
@@ -412,6 +414,7 @@ def test_tables_that_satisfy_all(share, dtype):
     assert_clean(game, top)
 
 
+@pytest.mark.slow
 @mostly_float64
 @a_fifth_or_all
 def test_curves_of_ones_own_that_satisfy_all(share, dtype):
@@ -652,6 +655,7 @@ def test_planted_costs(dtype):
     assert fails(jump) == {"cost_convex"}
 
 
+@pytest.mark.slow
 @mostly_float64
 def test_unequal_costs(dtype):
     rates = np.array([[1, 1, 1], [1, 2, 1], [3, 1, 1]], dtype)
@@ -678,6 +682,7 @@ def test_curve_without_limit(x64):
 # --- MODEL's criteria and counterexamples --------------------------------------------------------
 
 
+@pytest.mark.slow
 @mostly_float64
 def test_equal_limits_without_end_are_decided_by_the_parameters(dtype):
     """C1 iff alpha falls and beta does not rise; C3 iff neither rises. To the last digit."""

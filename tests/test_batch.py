@@ -83,6 +83,7 @@ DEVICES = """
 """
 
 
+@pytest.mark.slow
 def test_no_bit_depends_on_how_long_neighbours_take(x64):
     """Games are solved in blocks, each until its slowest is done."""
     games = random_games(1, 2_000, 4, "fast_weak")

@@ -55,7 +55,7 @@ def test_falling_gaps_are_counted():
     [
         ("equal", "float64"),
         pytest.param("equal", "float32", marks=pytest.mark.slow),
-        ("different", "float64"),
+        pytest.param("different", "float64", marks=pytest.mark.slow),
     ],
 )
 def test_peers_agree(limits, dtype):

@@ -28,7 +28,10 @@ def scores():
     return drawn
 
 
-@pytest.mark.parametrize("noise", ["binomial", "gaussian", "overdispersed"])
+@pytest.mark.parametrize(
+    "noise",
+    ["binomial", *(pytest.param(x, marks=pytest.mark.slow) for x in ("gaussian", "overdispersed"))],
+)
 def test_the_spread_of_resamples_is_that_of_linear_theory(noise, scores, x64):
     options = {"questions": 4000, "lower": 0.25, "resamples": 600, "noise": noise}
     drawn = bootstrap_power_law(jax.random.key(1), STEPS, scores, **options)

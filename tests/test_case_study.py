@@ -9,6 +9,7 @@ import pytest
 EXAMPLE = Path(__file__).parents[1] / "examples" / "case_study_mmlu.py"
 
 
+@pytest.mark.slow
 def test_case_study(tmp_path, capsys, monkeypatch):
     example = runpy.run_path(str(EXAMPLE))
     if not example["data_path"]().exists():

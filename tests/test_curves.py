@@ -498,7 +498,7 @@ def test_own_family_has_the_verdicts_of_the_same_power_law(twins):
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("deviations", ["all", "adjacent"])
+@pytest.mark.parametrize("deviations", ["all", pytest.param("adjacent", marks=pytest.mark.slow)])
 def test_own_family_has_the_thresholds_of_the_same_power_law(deviations, twins):
     found, expected = (tbtjax.stabilizing_threshold(game, deviations) for game in twins)
     np.testing.assert_array_equal(found.pair, expected.pair)

@@ -96,6 +96,7 @@ def test_utility_by_its_definition(dtype):
     assert len(seen) >= 5
 
 
+@pytest.mark.slow
 def test_one_rate_for_all_costs_n_times_as_much(x64):
     game = pair()
     assert float(designer_utility(game, 3.0, [0.0, 0.0], 10.0, 0.5)) == 10 - 2 * 0.5 * 3
@@ -274,6 +275,7 @@ def test_the_pair_is_an_equilibrium_of_both_stages(x64):
     assert float(jnp.max(deviation_gain(game, best.delta * 0.999, best.efforts))) > 0
 
 
+@pytest.mark.slow
 def test_per_model_rates_and_absent_models(x64):
     alpha, rewards = np.array([1.0, 0.5, 0.0]), [10.0, 5.0, 0.0]
     others = {"beta": np.ones(3), "lower": 0.0, "upper": 1.0, "cost_rate": 1.0}

@@ -8,6 +8,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if "```python" in path.read_text())
+# What these show takes long to compile, and the usual run has tests of it.
+LONG = ("follower-game", "measuring", "monte-carlo")
 # A block, and the `text` block that follows it after at most one line of words: its output.
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n[^\n`]+\n)?(?:\n```text\n(?P<output>.*?)^```$)?",
@@ -26,7 +28,10 @@ def settings_of_a_new_process(monkeypatch, tmp_path):
     jax.config.update("jax_enable_x64", before)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(x, id=x.stem, marks=[pytest.mark.slow] if x.stem in LONG else []) for x in PAGES],
+)
 def test_blocks_of_a_page_run_in_order(page, settings_of_a_new_process, capsys):
     names = {"__name__": "__main__"}
     for block in BLOCK.finditer(page.read_text()):

@@ -142,6 +142,7 @@ def test_who_gains_nothing_stays():
     assert float(race.wrong_ranking) == 1
 
 
+@pytest.mark.slow
 def test_curves_that_fall(x64):
     """The weak model passes on its way up, and no further."""
     curves = tbtjax.tabulated([0.0, 5.0, 10.0], [[0.5, 0.5, 0.5], [0.4, 0.7, 0.3]])
@@ -244,6 +245,7 @@ def example():
     return module
 
 
+@pytest.mark.slow
 def test_example(example, tmp_path, capsys):
     figure = tmp_path / "race.png"
     example.main(["--out", str(figure)])

@@ -58,6 +58,7 @@ def check_table(rows, widths, steps, seeds):
         assert 0 < stderr <= (score * (1 - score) / (seeds - 1)) ** 0.5
 
 
+@pytest.mark.slow
 @needs_digits
 def test_quick_run_writes_a_valid_table_and_repeats_itself(tmp_path):
     tables = [tmp_path / "first.csv", tmp_path / "new_folder" / "again.csv"]

@@ -141,6 +141,7 @@ def test_command_says_what_is_wrong(capsys, tmp_path):
     assert capsys.readouterr().err.startswith("tbtjax export: error: --out ")
 
 
+@pytest.mark.slow
 def test_example_calls_an_artefact(tmp_path, monkeypatch, capsys):
     """The example's answers to two games of three models."""
     out = str(tmp_path / "threshold.jaxexport")

@@ -118,6 +118,7 @@ def test_files_follow_the_schema_and_text_shows_all_families(found, bent, tmp_pa
     assert "stability.png" in drawn
 
 
+@pytest.mark.slow
 def test_the_price_of_the_capability_order_in_files_and_words(found, tmp_path):
     # The middle model learns faster than the strong one.
     beta = np.array([0.30, 0.36, 0.20])
@@ -165,6 +166,7 @@ def test_shared_limits_are_a_family_of_their_own(tmp_path):
     assert "stability.png" in {path.name for path in figures.write_figures(analysis, tmp_path)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deviations", ["all", pytest.param("adjacent", marks=pytest.mark.slow)])
 def test_levels_and_shares_are_those_of_games_solved_one_by_one(boards, deviations, x64):
     alpha, beta, rewards = boards

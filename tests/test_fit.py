@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import mostly_float64
 from measured import path_of
 from scipy.optimize import least_squares, minimize
 from scipy.special import expit, logit, xlogy
@@ -19,15 +20,16 @@ STEPS = np.array([0, 10, 30, 100, 250, 500, 1000, 2000, 3000, 4000.0])
 EFFORTS = np.log1p(STEPS)
 
 
-@pytest.fixture(params=[jnp.float32, jnp.float64], ids=["float32", "float64"])
+@pytest.fixture(params=["float32", "float64"])
 def dtype(request):
     """Each dtype, with no promotion left to chance."""
+    kind = getattr(jnp, request.param)
     with (
-        jax.enable_x64(request.param == jnp.float64),
+        jax.enable_x64(kind == jnp.float64),
         jax.numpy_dtype_promotion("strict"),
         jax.numpy_rank_promotion("raise"),
     ):
-        yield request.param
+        yield kind
 
 
 @pytest.fixture
@@ -108,6 +110,7 @@ def test_published_logit_ols(mmlu, llama, x64):
     assert np.sum(fit.left_out) == 32 and np.sum(fit.left_out > 0) == 7
 
 
+@mostly_float64
 def test_published_weighted_fits_with_fixed_limits(mmlu, llama, dtype):
     fit = fitted(fit_power_law, mmlu.steps, mmlu.scores, mmlu.questions, dtype=dtype, lower=0.25)
     np.testing.assert_allclose(fit.chi2[llama], [58.9, 134.5, 189.9, 308.8], atol=0.1)
@@ -115,6 +118,7 @@ def test_published_weighted_fits_with_fixed_limits(mmlu, llama, dtype):
     assert np.all(fit.has(FitFlag.MISFIT)[np.array(llama)])
 
 
+@mostly_float64
 def test_published_weighted_fits_with_free_limits(mmlu, llama, dtype):
     fit = fitted(fit_power_law, mmlu.steps, mmlu.scores, mmlu.questions, dtype=dtype, limits="free")
     fit = jax.tree.map(lambda x: x[llama], fit)
@@ -207,6 +211,7 @@ def test_exact_curves_with_free_limits_are_recovered(dtype):
     assert np.all(fit.chi2 < tolerance)
 
 
+@pytest.mark.slow
 def test_deviations_and_chi2_are_right_on_average(x64):
     # 2,000 simulated models: errors over reported deviations have unit variance, χ² has mean dof.
     random = np.random.default_rng(5)
@@ -247,6 +252,7 @@ def test_deviations_and_chi2_are_right_on_average(x64):
             np.testing.assert_array_equal(fit.deviation[:, 2:], 0)
 
 
+@pytest.mark.slow
 def test_unweighted_deviations_come_from_the_scatter(x64):
     random = np.random.default_rng(6)
     scores = curve(-1.0, 0.3) + random.normal(0, 0.01, (2000, 10))
@@ -304,6 +310,7 @@ def deviance(parameters, scores, questions):
     return 2 * np.sum(questions * terms)
 
 
+@pytest.mark.slow
 def test_the_deviance_against_scipy(x64):
     random = np.random.default_rng(8)
     parameters = np.stack(
@@ -511,7 +518,10 @@ def test_padding_does_not_matter(function, x64):
 @pytest.mark.parametrize(
     "function",
     [
-        functools.partial(fit_power_law, method="levenberg-marquardt"),
+        pytest.param(
+            functools.partial(fit_power_law, method="levenberg-marquardt"),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(fit_power_law, marks=pytest.mark.slow),
         fit_logit_ols,
     ],

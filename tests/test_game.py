@@ -39,10 +39,10 @@ def test_numbers_alone_make_a_game_of_the_default_dtype():
     [
         ((CURVES, [1, 0], COST), 2, ()),
         ((CURVES, 1.0, COST), 2, ()),
-        ((CURVES, np.ones((4, 1)), COST), 2, (4,)),
+        pytest.param((CURVES, np.ones((4, 1)), COST), 2, (4,), marks=pytest.mark.slow),
         ((CURVES, [1, 0], linear_cost(np.ones((4, 1, 1)))), 2, (4, 1)),
         ((CURVES, [1, 0], COST, np.ones((5, 2), bool)), 2, (5,)),
-        ((CURVES, [1, 0], COST, True), 2, ()),
+        pytest.param((CURVES, [1, 0], COST, True), 2, (), marks=pytest.mark.slow),
         ((power_law([[1.0]] * 3, 1.0), [1.0], COST), 1, (3,)),
         ((power_law(np.zeros(0), 1.0), np.zeros(0), COST), 0, ()),
         ((power_law(np.zeros((0, 3)), 1.0), [2, 1, 0], COST), 3, (0,)),

@@ -86,6 +86,7 @@ def test_gradient_matches_central_differences(kind, x64):
     assert np.all((checked > 20) | (moving < 0.2)), (kind, checked, moving)
 
 
+@pytest.mark.slow
 def test_shared_parameters_collect_every_game(x64):
     games = random_games(7, 50, 4, "equal_limits")
 
@@ -120,7 +121,13 @@ def test_closed_form_of_the_sensitivities(x64):
     np.testing.assert_allclose(in_rewards, [1 / f, -1 / f], rtol=1e-12)
 
 
-@pytest.mark.parametrize("limits", [(0.0, 1.0), ([0.1, 0.1, 0.08], [0.95, 0.93, 0.9])])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        (0.0, 1.0),
+        pytest.param(([0.1, 0.1, 0.08], [0.95, 0.93, 0.9]), marks=pytest.mark.slow),
+    ],
+)
 def test_hessian_is_finite_and_is_the_difference_of_gradients(limits, x64):
     beta, rewards = np.array([1.1, 1.0, 0.9]), np.array([120.0, 50.0, 0.0])
     lower, upper = (np.asarray(x) for x in limits)
@@ -139,6 +146,7 @@ def test_hessian_is_finite_and_is_the_difference_of_gradients(limits, x64):
         np.testing.assert_allclose(hessian[i], difference / (2 * step), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_other_fields_are_differentiable(x64):
     """`upper`, `settled` and `by_pair` move as their own deciding pairs say."""
     lower, upper = np.array([0.12, 0.127]), np.array([0.931, 0.842])

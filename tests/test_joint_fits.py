@@ -203,6 +203,7 @@ def test_a_group_of_one_has_free_limits(x64):
     np.testing.assert_array_equal(fit.dof, 6)
 
 
+@pytest.mark.slow
 def test_a_group_needs_two_steps_a_model_and_two_more(x64):
     exact = curve(np.array([[-1.0], [-2.0]]), 0.5, 0.2, 0.9, EFFORTS)
     few = np.full(exact.shape, np.nan)

@@ -61,7 +61,7 @@ def test_training_all_makes_passing_dearer(kind, x64):
     assert np.all(np.diff(limits, axis=-1) <= 0)
 
 
-@pytest.mark.parametrize("kind", REGULAR)
+@pytest.mark.parametrize("kind", [*EQUAL, pytest.param(REGULAR[-1], marks=pytest.mark.slow)])
 def test_levels_that_stabilize_are_a_ray(kind, x64):
     """Prop. 5.3, Cor. 5.5: an equilibrium at Δ is one at every higher level; Δ* is the first."""
     game, threshold = make(games_of(kind)), thresholds(kind)
@@ -191,7 +191,11 @@ QUESTIONS = (
 
 
 @pytest.mark.parametrize(
-    ("kind", "precision"), [("fast_weak", np.float32), ("different_limits", np.float64)]
+    ("kind", "precision"),
+    [
+        ("fast_weak", np.float32),
+        pytest.param("different_limits", np.float64, marks=pytest.mark.slow),
+    ],
 )
 def test_neighbours_leave_a_games_bits_alone(kind, precision, x64):
     """Whatever else is in the batch; by one program, traced once."""
@@ -220,7 +224,9 @@ def test_neighbours_leave_a_games_bits_alone(kind, precision, x64):
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("kind", ["fast_weak", "different_limits"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("fast_weak", marks=pytest.mark.slow), "different_limits"]
+)
 def test_jit_vmap_and_a_loop_agree(kind, x64):
     """Efforts and verdicts; thresholds have a test of their own."""
     games = {name: x[:12] if x.ndim else x for name, x in games_of(kind).items()}

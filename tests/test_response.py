@@ -539,6 +539,7 @@ def test_endless_efforts(dtype):
     assert not is_epsilon_pne(game, 0.0, efforts, 1e30)
 
 
+@pytest.mark.slow
 @mostly_float32
 def test_out_of_reach_leaves_no_nan_in_gradients(dtype):
     """The strong model is above all that the weak one can score."""
@@ -629,6 +630,7 @@ def test_jit_vmap_and_a_loop_agree(dtype):
             np.testing.assert_allclose(a, b, rtol=rounding, atol=1e-30)
 
 
+@pytest.mark.slow
 def test_shapes_broadcast():
     game = make_game(random_games(20, 6, 3, "equal_limits", np.float32))
     profiles = np.random.default_rng(20).uniform(0, 3, (5, 1, 3)).astype(np.float32)

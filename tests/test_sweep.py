@@ -324,6 +324,7 @@ def test_configuration_is_kept(full):
     assert len(full.status.attrs["flag_values"]) == len(full.status)
 
 
+@pytest.mark.slow
 def test_measurements_as_a_prior(tmp_path):
     rows = ["model,step,score,questions"]
     for model, alpha in (("large", 1.0), ("small", 0.0)):

@@ -49,7 +49,7 @@ def assert_right(games, deviations):
     assert oracles.disagreements(games, answer, deviations) == []
 
 
-@pytest.mark.parametrize("deviations", ["all", "adjacent"])
+@pytest.mark.parametrize("deviations", ["all", pytest.param("adjacent", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_class_agrees_with_the_reference(kind, deviations):
     assert_right(costs_of_models(random_games(21, GAMES, MODELS, kind)), deviations)
@@ -218,7 +218,11 @@ def test_rival_out_of_reach_needs_no_level():
 
 
 @pytest.mark.parametrize(
-    ("kind", "deviations"), [("fast_weak", "all"), ("different_limits", "adjacent")]
+    ("kind", "deviations"),
+    [
+        pytest.param("fast_weak", "all", marks=pytest.mark.slow),
+        ("different_limits", "adjacent"),
+    ],
 )
 def test_absent_models_change_nothing(kind, deviations):
     """A game with absent models, whatever their parameters, is the game of the others."""
@@ -355,6 +359,7 @@ def test_no_games_at_all(dtype):
     assert threshold.status_names() == []
 
 
+@pytest.mark.slow
 def test_games_axes_broadcast_against_each_other(x64):
     """A grid of rewards against a batch of curves, with a value per game on a trailing 1."""
     games = random_games(91, 3, 4, "equal_limits")
@@ -412,6 +417,7 @@ class Disguised:
         return self.upper
 
 
+@pytest.mark.slow
 def test_more_scan_levels_find_a_short_interruption():
     """A dip of a measured curve is missed by a coarse scan and found by a finer one."""
     efforts = np.array([0.0, 100.0, 101.0, 102.0, 1000.0])
@@ -438,6 +444,7 @@ def test_kinds_are_split_by_their_limits():
     assert set(KINDS) == set(EQUAL_LIMIT_KINDS) | set(DIFFERENT_LIMIT_KINDS)
 
 
+@pytest.mark.slow
 @mostly_float64
 def test_a_level_stretch_of_the_condition_is_no_root(dtype):
     """Stable at 0, and at the third pair the condition is level at y = 3.27 and y = 1.6, above 0.
