@@ -3,13 +3,24 @@
 A level y = log(1 + Δ) at which a deciding pair is exactly indifferent solves F(y, p) = 0 for every
 parameter p of the game; so dy/dp = −(∂F/∂p)/(∂F/∂y) (ours; MODEL: sensitivity of Δ*). The solver
 itself is never differentiated. Levels that nobody decides (0, +inf) do not move.
+
+For power laws F depends on a few numbers of the deciding pair. How fast the level moves with each
+of them is worked out in chunks of games as the level itself is (`tbtjax._batch`); what is left is
+to spread these rates over the models.
 """
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
+from tbtjax._batch import Roads, map_games
 from tbtjax._records import num_models
-from tbtjax._rivals import best_score, limited_logit
+from tbtjax._rivals import best_score, log1p
 from tbtjax.curves import PowerLaw
 from tbtjax.game import RankingGame, rewards_by_capability
 
@@ -31,16 +42,63 @@ def levels(game: RankingGame, y: jax.Array, weak: jax.Array, rival: jax.Array) -
     return y
 
 
-@levels.defjvp
 def _levels_jvp(primals, tangents):
     game, y, weak, rival = primals
-    out = levels(game, y, weak, rival)
-    decided = (weak >= 0) & (out > 0) & jnp.isfinite(out)
-    point = jnp.where(decided, out, 0)
-    _, moved = jax.jvp(lambda g: _residual(g, point, weak, rival), (game,), (tangents[0],))
-    _, slope = jax.jvp(lambda x: _residual(game, x, weak, rival), (point,), (jnp.ones_like(point),))
-    usable = decided & (slope != 0) & jnp.isfinite(slope)
-    return out, jnp.where(usable, -moved, 0) / jnp.where(usable, slope, 1)
+    deciding = _Deciding(game, levels(game, y, weak, rival), weak, rival)
+    moves = _power_law_moves if isinstance(game.curves, PowerLaw) else _moves
+    return deciding.y, moves(deciding, tangents[0])
+
+
+# What does not move has a symbolic zero, and nothing is computed for it.
+levels.defjvp(_levels_jvp, symbolic_zeros=True)
+
+
+class _Deciding(NamedTuple):
+    """Games, their levels and who decides them; see `levels`."""
+
+    game: RankingGame
+    y: jax.Array
+    weak: jax.Array
+    rival: jax.Array
+
+    @property
+    def decided(self) -> jax.Array:
+        """Bool, `[..., levels]`: whether there is somebody who decides a level that can move."""
+        return (self.weak >= 0) & (self.y > 0) & jnp.isfinite(self.y)
+
+    @property
+    def point(self) -> jax.Array:
+        """The level, 0 where nobody decides it."""
+        return jnp.where(self.decided, self.y, 0)
+
+    def pick(self, x: jax.Array, index: jax.Array, filler: float) -> jax.Array:
+        """`[..., n or 1]` to `[..., levels]`: the indexed entry, `filler` where there is none."""
+        if x.shape[-1] == 1 < self.game.num_models:
+            return jnp.where(self.weak >= 0, x, filler)
+        return jnp.where(self.weak >= 0, _pick(x, index), filler)
+
+    def pick_both(self, x: jax.Array, filler_weak: float, filler_rival: float):
+        """The weak model's entry of `[..., n or 1]` and the rival's, `[..., levels]` each."""
+        return self.pick(x, self.weak, filler_weak), self.pick(x, self.rival, filler_rival)
+
+    def gain(self) -> jax.Array:
+        """By how much the rival's reward is higher, `[..., levels]`."""
+        own, theirs = self.pick_both(rewards_by_capability(self.game), 0, 0)
+        return theirs - own
+
+    def budget(self, gain: jax.Array, cost: Any) -> jax.Array:
+        """What each level's gain is worth to its weak model, `[..., levels]`, in steps."""
+        if num_models(cost) == 1:
+            return cost.effort_worth(gain)
+        wide = (*gain.shape[:-1], self.game.num_models)
+        worth = [
+            _pick(
+                jnp.broadcast_to(cost.effort_worth(gain[..., i : i + 1]), wide),
+                self.weak[..., i : i + 1],
+            )
+            for i in range(gain.shape[-1])
+        ]
+        return jnp.concatenate(worth, axis=-1)
 
 
 @jax.custom_jvp
@@ -53,47 +111,195 @@ def _pick(x: jax.Array, index: jax.Array) -> jax.Array:
 @_pick.defjvp
 def _pick_jvp(primals, tangents):
     x, index = primals
-    moved = tangents[0][..., None, :]
-    chosen = jnp.arange(x.shape[-1], dtype=index.dtype) == index[..., None]
-    # A sum over a mask: its transpose spreads by the same mask, where a gather's would scatter.
-    return _pick(x, index), jnp.sum(jnp.where(chosen, moved, 0), axis=-1)
+    return _pick(x, index), _spread(tangents[0], (index, 1))
 
 
-def _residual(game: RankingGame, y: jax.Array, weak: jax.Array, rival: jax.Array) -> jax.Array:
-    """F(y): by how much the weak model, with all that passing is worth, stays below its rival."""
-    n = game.num_models
-    decided = weak >= 0
+def _spread(moved: jax.Array, *terms: tuple[jax.Array, Any]) -> jax.Array:
+    """The sum of the indexed entries of `[..., n]`, each times its factor.
 
-    def pick(x, index, filler):
-        """`[..., n or 1]` to `[..., levels]`: the indexed entry, `filler` where there is none."""
-        if x.shape[-1] == 1 < n:
-            return jnp.where(decided, x, filler)
-        return jnp.where(decided, _pick(x, index), filler)
+    A sum over a mask: its transpose spreads by the same mask, where a gather's would scatter.
+    """
+    model = jnp.arange(moved.shape[-1], dtype=jnp.int32)
 
-    rewards = rewards_by_capability(game)
-    budget = _budget(game, pick(rewards, rival, 0) - pick(rewards, weak, 0), weak)
+    def term(index, factor):
+        here = model == index[..., None]
+        return jnp.sum(jnp.where(here, moved[..., None, :], 0), axis=-1) * factor
+
+    return functools.reduce(jnp.add, [term(*x) for x in terms])
+
+
+def _change(function: Callable[[Any], jax.Array], at: Any, moved: Any) -> jax.Array | None:
+    """The tangent of a function of a record; None where nothing moves."""
+    leaves, structure = jax.tree.flatten(at)
+    tangents = jax.tree.leaves(moved)
+    moving = [i for i, x in enumerate(tangents) if not isinstance(x, SymbolicZero)]
+    if not moving:
+        return None
+
+    def of_moving(*values):
+        new = list(leaves)
+        for i, value in zip(moving, values, strict=True):
+            new[i] = value
+        return function(structure.unflatten(new))
+
+    return jax.jvp(of_moving, [leaves[i] for i in moving], [tangents[i] for i in moving])[1]
+
+
+class _Rates(NamedTuple):
+    """By how much levels of power laws move, `[..., levels]` each; see `_rates_of`.
+
+    Attributes:
+      own: with the weak model's logit T.
+      rivals: with the rival's logit z.
+      reached: y + log(1 + q), what T moves by with the weak model's β.
+      gain: with the difference of rewards.
+      budget: with what passing is worth, in steps.
+      lower: with the weak model's lower limit and the rival's; None where all share theirs.
+      upper: the same for the upper limits.
+    """
+
+    own: jax.Array
+    rivals: jax.Array
+    reached: jax.Array
+    gain: jax.Array
+    budget: jax.Array
+    lower: tuple[jax.Array, jax.Array] | None
+    upper: tuple[jax.Array, jax.Array] | None
+
+
+def _power_law_moves(deciding: _Deciding, moved: RankingGame) -> jax.Array:
+    """The tangents of levels of power laws."""
+    game, rates = deciding.game, _rates(deciding)
+    total = jnp.zeros_like(deciding.y)
+
+    def spread(tangent, by_weak, by_rival):
+        if tangent.shape[-1] == 1 < game.num_models:
+            return tangent * (by_weak + by_rival)
+        return _spread(tangent, (deciding.weak, by_weak), (deciding.rival, by_rival))
+
+    # With equal limits only the difference of the logits counts.
+    rivals = -rates.own if game.curves.has_equal_limits else rates.rivals
+    by_curve = {
+        "alpha": (rates.own, rivals),
+        "beta": (rates.own * rates.reached, rivals * deciding.point),
+        "lower": rates.lower,
+        "upper": rates.upper,
+    }
+    for name, rate in by_curve.items():
+        tangent = getattr(moved.curves, name)
+        if rate is not None and not isinstance(tangent, SymbolicZero):
+            total += spread(tangent, *rate)
+
+    def by_capability(rewards):
+        return rewards_by_capability(dataclasses.replace(game, rewards=rewards))
+
+    tangent = _change(by_capability, game.rewards, moved.rewards)
+    if tangent is not None:
+        total += spread(tangent, -rates.gain, rates.gain)
+    tangent = _change(lambda x: deciding.budget(deciding.gain(), x), game.cost, moved.cost)
+    if tangent is not None:
+        total += jnp.where(rates.budget != 0, tangent, 0) * rates.budget
+    return total
+
+
+@jax.custom_jvp
+def _rates(deciding: _Deciding) -> _Rates:
+    entries = max(deciding.game.num_models, deciding.y.shape[-1])
+    return map_games(Roads(_rates_of), deciding, entries_per_game=entries)
+
+
+@_rates.defjvp
+def _rates_jvp(primals, tangents):
+    return jax.jvp(_rates_of, primals, tangents)
+
+
+def _rates_of(deciding: _Deciding) -> _Rates:
+    """−(∂F/∂p)/(∂F/∂y) with F = v_k(z) − v_w(T), the rival's score less the weak model's.
+
+    z = α_k + β_k·y, T = α_w + β_w·(y + log(1 + q)), q = g·e^{−y}. Where both models are close to
+    a limit, the slopes of F are as small as e^{−|z|} and e^{−|T|}: the larger of the two is divided
+    out.
+    """
+    game, y = deciding.game, deciding.point
     curves = game.curves
-    if isinstance(curves, PowerLaw):
-        alpha_weak, alpha_rival = pick(curves.alpha, weak, 0), pick(curves.alpha, rival, 1)
-        beta_weak, beta_rival = pick(curves.beta, weak, 1), pick(curves.beta, rival, 1)
-        used = jnp.where((beta_weak > 0) & jnp.isfinite(budget), budget, 0)
-        passed = jnp.log1p(used * jnp.exp(-y))
-        if curves.has_equal_limits:
-            ahead = alpha_rival - alpha_weak + (beta_rival - beta_weak) * y
-            return ahead - beta_weak * passed
-        lower_weak, lower_rival = pick(curves.lower, weak, 0), pick(curves.lower, rival, 0)
-        upper_weak, upper_rival = pick(curves.upper, weak, 1), pick(curves.upper, rival, 1)
-        own = alpha_weak + beta_weak * (y + passed)
-        z = alpha_rival + beta_rival * y
-        width = upper_rival - lower_rival
-        above, below = upper_weak - upper_rival, lower_rival - lower_weak
-        log_width = jnp.log(width)
-        by_logit = limited_logit(z, log_width, below, above) - own
-        # Next to the level at which the rival gets out of reach the logit is steeper than its
-        # digits allow; v_k − v_w is smooth there (both over the weak model's range).
-        ahead, behind = below + width * jax.nn.sigmoid(z), above + width * jax.nn.sigmoid(-z)
-        by_score = ahead * jax.nn.sigmoid(-own) - behind * jax.nn.sigmoid(own)
-        return jnp.where(above == 0, by_logit, by_score)
+    gain = deciding.gain()
+    budget, worth = jax.jvp(
+        lambda x: deciding.budget(x, game.cost), (gain,), (jnp.ones_like(gain),)
+    )
+    alpha, alpha_rival = deciding.pick_both(curves.alpha, 0, 1)
+    beta, beta_rival = deciding.pick_both(curves.beta, 1, 1)
+    usable = (beta > 0) & jnp.isfinite(budget)
+    decay = jnp.exp(-y)
+    q = jnp.where(usable, budget, 0) * decay
+    share = 1 / (1 + q)
+    faster = beta_rival - beta
+    limits: list[Any] = [None, None]
+    if curves.has_equal_limits:
+        # z = T at the level: no logarithm is needed.
+        rises = jnp.where(beta != 0, beta, 1)
+        reached = y + jnp.where(usable, (alpha_rival - alpha + faster * y) / rises, 0)
+        by_z = jnp.ones_like(y)
+        by_own = -by_z
+    else:
+        lower, lower_rival = deciding.pick_both(curves.lower, 0, 0)
+        upper, upper_rival = deciding.pick_both(curves.upper, 1, 1)
+        reached = y + log1p(q)
+        z, own = alpha_rival + beta_rival * y, alpha + beta * reached
+        far_z, far_own = jnp.exp(-jnp.abs(z)), jnp.exp(-jnp.abs(own))
+        near_z, near_own = 1 / (1 + far_z), 1 / (1 + far_own)
+        apart = jnp.abs(z) - jnp.abs(own)
+        smaller = jnp.exp(-jnp.abs(apart))
+        by_z = (upper_rival - lower_rival) * jnp.where(apart > 0, smaller, 1) * near_z**2
+        by_own = -(upper - lower) * jnp.where(apart > 0, 1, smaller) * near_own**2
+        # A limit moves its score by what is no smaller: finite as far as the dtype goes.
+        scale = 1 / jnp.maximum(jnp.maximum(far_z, far_own), jnp.finfo(y.dtype).tiny ** 0.9)
+
+        def halves(x, far, near):
+            """σ(−x) and σ(x), scaled."""
+            small, large = far * near * scale, near * scale
+            return jnp.where(x > 0, small, large), jnp.where(x > 0, large, small)
+
+        of_own, of_rival = halves(own, far_own, near_own), halves(z, far_z, near_z)
+        limits = [(-of_own[i], of_rival[i]) for i in range(2)]
+    slope = by_z * faster + (by_z + by_own) * beta - by_own * beta * q * share
+    moving = deciding.decided & (slope != 0) & jnp.isfinite(slope)
+    inverse = jnp.where(moving, -1, 0) / jnp.where(moving, slope, 1)
+    largest = jnp.finfo(y.dtype).max
+
+    def rate(x):
+        return jnp.clip(jnp.where(moving, x, 0) * inverse, -largest, largest)
+
+    by_passing = rate(by_own * beta * share)
+
+    return _Rates(
+        own=rate(by_own),
+        rivals=rate(by_z),
+        reached=reached,
+        gain=by_passing * jnp.where(usable, decay * worth, 0),
+        budget=by_passing * jnp.where(usable, decay, 0),
+        lower=limits[0] and (rate(limits[0][0]), rate(limits[0][1])),
+        upper=limits[1] and (rate(limits[1][0]), rate(limits[1][1])),
+    )
+
+
+def _moves(deciding: _Deciding, moved: RankingGame) -> jax.Array:
+    """The tangents of levels of any curves."""
+    point = deciding.point
+    change = _change(
+        lambda game: _residual(deciding._replace(game=game), point), deciding.game, moved
+    )
+    if change is None:
+        return jnp.zeros_like(point)
+    _, slope = jax.jvp(lambda y: _residual(deciding, y), (point,), (jnp.ones_like(point),))
+    usable = deciding.decided & (slope != 0) & jnp.isfinite(slope)
+    return jnp.where(usable, -change, 0) / jnp.where(usable, slope, 1)
+
+
+def _residual(deciding: _Deciding, y: jax.Array) -> jax.Array:
+    """F(y) of any curves: how far the weak model, with all that passing is worth, stays below."""
+    game = deciding.game
+    curves, n = game.curves, game.num_models
+    budget = deciding.budget(deciding.gain(), game.cost)
     delta = jnp.expm1(y)
 
     def pick_score(score_at, index):
@@ -105,25 +311,8 @@ def _residual(game: RankingGame, y: jax.Array, weak: jax.Array, rival: jax.Array
             )
             for i in range(y.shape[-1])
         ]
-        return jnp.where(decided, jnp.concatenate(scores, axis=-1), 0)
+        return jnp.where(deciding.weak >= 0, jnp.concatenate(scores, axis=-1), 0)
 
-    theirs = pick_score(lambda i: curves.score(delta[..., i]), rival)
-    own = pick_score(lambda i: best_score(curves, delta[..., i], budget[..., i]), weak)
+    theirs = pick_score(lambda i: curves.score(delta[..., i]), deciding.rival)
+    own = pick_score(lambda i: best_score(curves, delta[..., i], budget[..., i]), deciding.weak)
     return theirs - own
-
-
-def _budget(game: RankingGame, gain: jax.Array, weak: jax.Array) -> jax.Array:
-    """What each level's gain is worth to its weak model, `[..., levels]`, in steps."""
-    if num_models(game.cost) == 1:
-        return game.cost.effort_worth(gain)
-    worth = [
-        _pick(
-            jnp.broadcast_to(
-                game.cost.effort_worth(gain[..., i : i + 1]),
-                (*gain.shape[:-1], game.num_models),
-            ),
-            weak[..., i : i + 1],
-        )
-        for i in range(gain.shape[-1])
-    ]
-    return jnp.concatenate(worth, axis=-1)
