@@ -12,7 +12,7 @@ import pytest
 
 from tbtjax import __version__
 from tbtjax.cli import main
-from tbtjax.report.tables import number
+from tbtjax.report._format import number
 
 HEADER = "model,family,parameters_billion,step,score,questions"
 STEPS = (0, 10, 100, 1000)

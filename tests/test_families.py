@@ -12,10 +12,16 @@ from scipy.special import expit
 
 import tbtjax
 from tbtjax.measure import FitFlag, probability_of_stability, read_trajectories
-from tbtjax.report import figures, tables
-from tbtjax.report.analysis import AnalysisError, RewardScheme, Settings, analyze, shape_in_words
+from tbtjax.report import figures
+from tbtjax.report._format import to_json
+from tbtjax.report.analysis import analyze
+from tbtjax.report.document import to_document
 from tbtjax.report.families import Doubt, Ends, differ
+from tbtjax.report.files import write_files
+from tbtjax.report.fitted import shape_in_words
+from tbtjax.report.settings import AnalysisError, RewardScheme, Settings
 from tbtjax.report.stable_worths import Sweep, first_levels, least_efforts, sharpened
+from tbtjax.report.text import to_text
 from tbtjax.stream.schemas import schema
 
 STEPS = np.array([0, 3, 10, 30, 100, 300, 1000.0])
@@ -108,11 +114,11 @@ def test_a_wrong_family_is_warned_of(bent):
 
 def test_files_follow_the_schema_and_text_shows_all_families(found, bent, tmp_path):
     for analysis in (found, bent, dataclasses.replace(found, families=None)):
-        document = json.loads(tables.to_json(analysis))
+        document = json.loads(to_json(to_document(analysis)))
         jsonschema.validate(document, schema("analysis"))
-        text = tables.to_text(analysis)
+        text = to_text(analysis)
         assert ("joined points" in text) == (analysis.families is not None)
-    names = {path.name for path in tables.write_files(found, tmp_path)}
+    names = {path.name for path in write_files(found, tmp_path)}
     assert {"families.csv", "stability.csv"} <= names
     drawn = {path.name for path in figures.write_figures(found, tmp_path)}
     assert "stability.png" in drawn
@@ -131,17 +137,17 @@ def test_the_price_of_the_capability_order_in_files_and_words(found, tmp_path):
     assert order.ties == 1 and order.price == pytest.approx(order.cost.sum()) and order.price > 100
     assert order.chi2 == pytest.approx([model.chi2 for model in analysis.models] + order.cost)
     assert order.p_value < 1e-6
-    text = " ".join(tables.to_text(analysis).split())
+    text = " ".join(to_text(analysis).split())
     assert "for 1 of 4 possible ties" in text and "Tied in beta: strong = middle." in text
-    document = json.loads(tables.to_json(analysis))
+    document = json.loads(to_json(to_document(analysis)))
     jsonschema.validate(document, schema("analysis"))
     tied = [model["beta_tied"] for model in document["capability_order"]["models"]]
     assert tied == [False, True, False]
     # Curves that follow the order by themselves.
     free = dataclasses.replace(order, ties=0, price=0.0)
-    text = tables.to_text(dataclasses.replace(analysis, capability_order=free))
+    text = to_text(dataclasses.replace(analysis, capability_order=free))
     assert "follow it as they are" in " ".join(text.split())
-    assert json.loads(tables.to_json(found))["capability_order"] is None
+    assert json.loads(to_json(to_document(found)))["capability_order"] is None
     with pytest.raises(AnalysisError, match="--ordered needs --limits fixed or shared"):
         analysis_of(scores, tmp_path, dataclasses.replace(settings, limits="free"))
 
@@ -158,8 +164,8 @@ def test_shared_limits_are_a_family_of_their_own(tmp_path):
     assert analysis.families.used == "shared"
     for model in analysis.models:
         assert (model.lower, model.upper) == pytest.approx((0.3, 0.7), abs=0.01)
-    jsonschema.validate(json.loads(tables.to_json(analysis)), schema("analysis"))
-    text = tables.to_text(analysis)
+    jsonschema.validate(json.loads(to_json(to_document(analysis))), schema("analysis"))
+    text = to_text(analysis)
     assert "Δ* by four families" in text and "curves with shared limits follow it" in " ".join(
         text.split()
     )

@@ -14,8 +14,13 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from tbtjax.measure import FitFlag, read_trajectories
-from tbtjax.report import figures, tables
-from tbtjax.report.analysis import AnalysisError, RewardScheme, Settings, analyze
+from tbtjax.report import figures
+from tbtjax.report._format import number, to_json
+from tbtjax.report.analysis import analyze
+from tbtjax.report.document import to_document
+from tbtjax.report.files import write_files
+from tbtjax.report.settings import AnalysisError, RewardScheme, Settings
+from tbtjax.report.text import to_text
 from tbtjax.threshold import Status
 
 STEPS = np.array([0, 1, 3, 10, 30, 100, 300, 1000.0])
@@ -131,7 +136,7 @@ def test_json_is_strict_and_complete(exact):
     def refuse(word):
         raise AssertionError(f"{word} is not strict JSON")
 
-    document = json.loads(tables.to_json(exact), parse_constant=refuse)
+    document = json.loads(to_json(to_document(exact)), parse_constant=refuse)
     assert [model["model"] for model in document["models"]] == list(exact.names)
     assert [pair["weak"] for pair in document["pairs"]] == ["middle", "weak"]
     assert document["settings"]["rewards"] == "geometric:0.5"
@@ -150,7 +155,7 @@ def test_json_is_strict_and_complete(exact):
 
 
 def test_files_hold_the_same_numbers(exact, tmp_path):
-    written = {path.name: path for path in tables.write_files(exact, tmp_path)}
+    written = {path.name: path for path in write_files(exact, tmp_path)}
     assert set(written) == {path.name for path in tmp_path.iterdir()}
     rows = {}
     for name in ("models", "points", "pairs", "efforts", "thresholds", "assumptions"):
@@ -186,14 +191,14 @@ def test_figures_are_written(exact, tmp_path):
 
 
 def test_text_names_cases_pairs_and_numbers(exact):
-    text = tables.to_text(exact)
+    text = to_text(exact)
     assert "stable already, without tune-before-test" in text
     assert "found: stable from there on" in text
     for weak, rival in zip(exact.thresholds.pair, exact.thresholds.rival, strict=True):
         if weak >= 0:
             assert f"{exact.names[weak]} against {exact.names[rival]}" in text
     for delta in exact.thresholds.delta:
-        assert tables.number(delta) in text
+        assert number(delta) in text
 
 
 @pytest.mark.parametrize(
@@ -212,7 +217,7 @@ def test_text_names_cases_pairs_and_numbers(exact):
     ],
 )
 def test_number(value, text):
-    assert tables.number(value) == text
+    assert number(value) == text
 
 
 @pytest.mark.parametrize(
@@ -267,7 +272,7 @@ def test_ranking_against_capability_is_said(tmp_path):
     assert f"weak ({starts[2]:.4f}) is above middle ({starts[1]:.4f})" in warning
     assert not found.effort.in_order.any()
     assert (found.thresholds.status == Status.NOWHERE).all()
-    text = tables.to_text(found)
+    text = to_text(found)
     assert "never: no level keeps middle below strong, weak below middle" in text
     # The one ahead is passed by a model behind it: nobody is counted as passing who is ahead.
     assert (found.effort.by_pair == 0).all()
@@ -278,7 +283,7 @@ def test_assumptions_that_hold_are_said(exact):
     audit = exact.audit
     assert audit.measured.holds and audit.endless.holds
     assert not audit.differ.any()
-    text = tables.to_text(exact)
+    text = to_text(exact)
     assert "at efforts up to 1,000 steps, the last one measured" in text
     for name in ("4.1, one convex cost", "C1, stronger models", "C2, scores rise", "C3, stronger"):
         (line,) = (line for line in text.splitlines() if line.startswith(f"  {name}"))
@@ -304,7 +309,7 @@ def test_broken_assumptions_are_said(misled):
     ahead = curve(-0.1, 1.0, efforts) - curve(0.0, 0.2, efforts)
     assert report.c1.amount[2, 1] == pytest.approx(ahead.max(), rel=1e-3)
     assert report.c2_rising.holds and report.c2_concave.holds and report.cost_convex.holds
-    text = " ".join(tables.to_text(misled).split())
+    text = " ".join(to_text(misled).split())
     assert f"fails: weak is ahead of middle by up to {ahead.max():.3g} (at" in text
     assert "the effort that weak needs beyond middle's falls by" in text
 
@@ -321,7 +326,7 @@ def test_disagreement_of_the_conditions_is_said(misled):
     assert audit.rival.tolist() == [-1, 0, 0, -1]
     gains = np.array([10, 100]) - math.expm1(1.1)
     assert audit.gain[1:3] == pytest.approx(gains, rel=1e-5)
-    text = " ".join(tables.to_text(misled).split())
+    text = " ".join(to_text(misled).split())
     assert (
         "is not enough at 2 of 4 worths: at 10 neighbours alone say stable from 0 to 0.1331" in text
     )
@@ -331,7 +336,7 @@ def test_disagreement_of_the_conditions_is_said(misled):
 
 
 def test_audit_is_in_the_files(misled, tmp_path):
-    document = json.loads(tables.to_json(misled))
+    document = json.loads(to_json(to_document(misled)))
     measured, endless = document["assumptions"]
     assert (measured["max_effort"], endless["max_effort"]) == (1000, "inf")
     assert [name for name, holds in measured["holds"].items() if not holds] == ["c1", "c3"]
@@ -345,7 +350,7 @@ def test_audit_is_in_the_files(misled, tmp_path):
     assert case["differ"] and (case["weak"], case["rival"]) == ("weak", "strong")
     assert (case["exact"]["delta"], case["exact"]["status"]) == ("inf", "NOWHERE")
     assert (case["adjacent"]["delta"], case["adjacent"]["status"]) == (0, "INTERVAL")
-    tables.write_files(misled, tmp_path)
+    write_files(misled, tmp_path)
     with (tmp_path / "assumptions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["amount"]) for row in rows] == [
@@ -417,6 +422,6 @@ def test_published_thresholds_of_logit_fits(llama):
     assert found.thresholds.delta[:2] == pytest.approx([2.2013, 402.12], rel=2e-3)
     assert found.thresholds.upper[:2] == pytest.approx([5835, 3514], rel=2e-3)
     assert found.thresholds.status.tolist() == [Status.INTERVAL, Status.INTERVAL, Status.NOWHERE]
-    text = tables.to_text(found)
+    text = to_text(found)
     assert "only up to 5,835" in text
     assert "never: no level keeps llama-7b below llama-13b" in text

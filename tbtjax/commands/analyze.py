@@ -197,7 +197,7 @@ def _progress(share: float) -> None:
 
 
 def _rewards(text: str) -> Any:
-    from tbtjax.report.analysis import AnalysisError, RewardScheme
+    from tbtjax.report.settings import AnalysisError, RewardScheme
 
     try:
         return RewardScheme.parse(text)
@@ -210,9 +210,11 @@ def run(options: argparse.Namespace) -> int:
     import jax
 
     from tbtjax.measure import TrajectoryError
-    from tbtjax.report import tables
-    from tbtjax.report.analysis import AnalysisError, Settings, analyze
+    from tbtjax.report.analysis import analyze
     from tbtjax.report.families import Doubt
+    from tbtjax.report.files import write_files
+    from tbtjax.report.settings import AnalysisError, Settings
+    from tbtjax.report.text import to_text
 
     try:
         trajectories, lower = _selected(options)
@@ -232,10 +234,10 @@ def run(options: argparse.Namespace) -> int:
             analysis = analyze(trajectories, settings, _progress)
     except (TrajectoryError, AnalysisError, FileNotFoundError) as error:
         return failed("analyze", str(error))
-    print(tables.to_text(analysis))
+    print(to_text(analysis))
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        written = tables.write_files(analysis, options.out)
+        written = write_files(analysis, options.out)
         if importlib.util.find_spec("matplotlib") is None:
             note = "; no figures: matplotlib is not installed (pip install 'tbtjax[report]')"
         else:

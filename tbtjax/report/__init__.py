@@ -1,5 +1,5 @@
 """From measured trajectories to numbers, tables and figures about Δ*.
 
-`analysis` computes, `tables` writes text, JSON and CSV, `figures` draws (and alone needs
-matplotlib). The command `tbtjax analyze` is the three in a row.
+`analysis` computes; of its record `text` makes tables for a terminal, `files` JSON and CSV, and
+`figures` pictures (and alone needs matplotlib). The command `tbtjax analyze` is all in a row.
 """

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from tbtjax.report.analysis import Analysis
 from tbtjax.report.families import FAMILIES, Ends
+from tbtjax.report.records import Analysis
 from tbtjax.threshold import Status
 
 #: Paul Tol's "muted" scheme, made for colour-blind readers, and black.
