@@ -1,12 +1,14 @@
 """Fits with free limits, side by side: `python -m benchmarks.fits [--curves N] [--ours]`.
 
 Curves are level at first and rise to a limit far below 1, as measured ones do; ten checkpoints,
-14,042 questions, binomial noise. Seconds of a warm call on all of them (SciPy: of a loop, on some
-and scaled), and the share of fits within 0.1 in χ² of the best that any contestant found.
+14,042 questions, binomial noise. All start from the raw scores. Contestants take turns, round
+after round: CPU milliseconds per 1,000 curves (SciPy: of a loop over some), how many times faster
+each is than SciPy in the same round (medians), and the share of fits within 0.1 in χ² of the best
+that any contestant found.
 
-SciPy runs twice: from the best node of a grid like ours, found for it before the search begins, and
-from six starts of its own, as a user without such a grid would run it. How many times faster each
-is than the one and than the other stands side by side. All run on one device, SciPy on one thread.
+SciPy runs in three ways, each of which finds its starts itself: from the best node of a grid like
+ours, worked out for all curves at once with NumPy; the same with derivatives in closed form in
+place of differences; and from six starts between the outermost scores, as without such a grid.
 
 With `--ours`, ours alone on many curves: for `/usr/bin/time -v`, which says what memory that takes.
 """
@@ -29,7 +31,7 @@ from tbtjax.measure import fit_power_law
 #: Where SciPy starts on its own: midpoints and rates.
 _OWN_STARTS = [(middle, rate) for middle in (3.0, 5.0, 7.0) for rate in (0.7, 2.0)]
 _STEPS = np.array([0, 10, 30, 100, 250, 500, 1000, 2000, 3000, 4000.0])
-_QUESTIONS, _SCIPY_CURVES = 14042, 100
+_QUESTIONS = 14042
 #: Where the others start: at the best χ² of these midpoints and rates, as ours do.
 _MIDPOINTS, _RATES = np.linspace(0.0, 8.3, 18), np.geomspace(0.15, 12, 8)
 
@@ -78,12 +80,13 @@ def ours(scores: np.ndarray, method: Any) -> np.ndarray:
     return np.asarray(fit.chi2)
 
 
-def _scipy_trf(scores: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def _scipy_trf(scores: np.ndarray, starts: np.ndarray, closed_form: bool = False) -> np.ndarray:
     """The least χ² by `scipy.optimize.least_squares` with bounds, one curve after the other.
 
     Args:
       scores: `[curves, points]`.
       starts: `[curves, starts, 4]`.
+      closed_form: whether derivatives are in closed form, not differences.
     """
     x, sigma, chi2 = np.log1p(_STEPS), _sigma(scores), []
     bounds = ([-np.inf, -20, 0, 0], [np.inf, 20, 1, 1])
@@ -93,13 +96,19 @@ def _scipy_trf(scores: np.ndarray, starts: np.ndarray) -> np.ndarray:
         def residual(p, score=score, error=error):
             return (score - p[2] - (p[3] - p[2]) * expit(p[0] + p[1] * x)) / error
 
-        chi2.append(min(2 * least_squares(residual, start, bounds=bounds).cost for start in own))
+        def derivatives(p, error=error):
+            rise = expit(p[0] + p[1] * x)
+            slope = (p[3] - p[2]) * rise * (1 - rise)
+            return np.stack([slope, slope * x, 1 - rise, rise], axis=-1) / -error[:, None]
+
+        options = {"bounds": bounds, "jac": derivatives if closed_form else "2-point"}
+        chi2.append(min(2 * least_squares(residual, start, **options).cost for start in own))
     return np.array(chi2)
 
 
-def scipy_from_grid(scores: np.ndarray) -> np.ndarray:
-    """χ² by SciPy from the best node of the grid."""
-    return _scipy_trf(scores, starts(scores)[:, None])
+def scipy_from_grid(scores: np.ndarray, closed_form: bool = False) -> np.ndarray:
+    """χ² by SciPy from the best node of the grid, which is searched for first."""
+    return _scipy_trf(scores, starts(scores)[:, None], closed_form)
 
 
 def scipy_multistart(scores: np.ndarray) -> np.ndarray:
@@ -138,24 +147,25 @@ CONTESTANTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tbtjax, Levenberg-Marquardt": functools.partial(ours, method="levenberg-marquardt"),
     "tbtjax, L-BFGS by Optax": functools.partial(ours, method="lbfgs"),
     "optimistix Levenberg-Marquardt": optimistix_lm,
-    "SciPy least_squares, one start": scipy_from_grid,
-    "SciPy least_squares, six starts": scipy_multistart,
+}
+SCIPY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "SciPy, grid": scipy_from_grid,
+    "SciPy, grid, closed form": functools.partial(scipy_from_grid, closed_form=True),
+    "SciPy, six starts": scipy_multistart,
 }
 
 
-def _seconds(call: Callable[[], Any], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def _cpu_seconds(call: Callable[[], Any]) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
 
 
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--curves", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--ours", action="store_true", help="ours by Levenberg-Marquardt alone")
     options = parser.parse_args()
     with jax.enable_x64(True):
@@ -164,19 +174,28 @@ def main() -> None:
             chi2 = ours(scores, "levenberg-marquardt")
             print(f"{options.curves:,} curves, median chi2 {np.median(chi2):.2f}")
             return
-        rows, best = [], np.full(options.curves, np.inf)
-        for name, solve in CONTESTANTS.items():
-            by_scipy = solve in (scipy_from_grid, scipy_multistart)
-            some = scores[:_SCIPY_CURVES] if by_scipy else scores
-            chi2 = solve(some)  # compiles
-            seconds = _seconds(lambda solve=solve, some=some: solve(some), 1 if by_scipy else 5)
-            rows.append((name, seconds * len(scores) / len(some), chi2))
-            best[: len(chi2)] = np.fmin(best[: len(chi2)], chi2)
-    once, often = (seconds for _, seconds, _ in rows[-2:])
-    print(f"{'':32}{'seconds':>10}{'x one':>9}{'x six':>9}{'within 0.1':>12}")
-    for name, seconds, chi2 in rows:
+        # So many that SciPy's grid costs per curve what it would for all of them, to a few %.
+        part = scores[: max(1, options.curves // options.rounds)]
+        calls = {
+            name: functools.partial(solve, part if name in SCIPY else scores)
+            for name, solve in (CONTESTANTS | SCIPY).items()
+        }
+        first = {name: call() for name, call in calls.items()}  # compiles
+        seconds = np.array(
+            [[_cpu_seconds(call) for call in calls.values()] for _ in range(options.rounds)]
+        )
+    best = np.full(len(scores), np.inf)
+    for chi2 in first.values():
+        best[: len(chi2)] = np.fmin(best[: len(chi2)], chi2)
+    counts = np.array([len(chi2) for chi2 in first.values()])
+    per_curve = dict(zip(calls, (seconds / counts).T, strict=True))
+    titles = [f"x {name.removeprefix('SciPy, ')}" for name in SCIPY]
+    print(f"{'':32}{'CPU ms':>9}{'within 0.1':>12}" + "".join(f"{x:>21}" for x in titles))
+    for name, chi2 in first.items():
         share = np.mean(chi2 < best[: len(chi2)] + 0.1)
-        print(f"{name:32}{seconds:10.3f}{once / seconds:9.1f}{often / seconds:9.1f}{share:12.1%}")
+        ratios = [np.median(per_curve[other] / per_curve[name]) for other in SCIPY]
+        line = f"{name:32}{1e6 * np.median(per_curve[name]):9.1f}{share:12.1%}"
+        print(line + "".join(f"{x:21.1f}" for x in ratios))
 
 
 if __name__ == "__main__":

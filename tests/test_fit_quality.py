@@ -56,7 +56,7 @@ def best(resampled):
             def look(least, node):
                 share, rate = node
                 level = -rate * (first + (last - first) * share)
-                found = _levenberg.descend(problem, level, rate * ones)
+                found = _levenberg.descend(problem, level, rate * ones, ones > 0)
                 return jnp.minimum(least, problem.total(problem.best_curve(*found))), None
 
             flat = problem.total(problem.constant())

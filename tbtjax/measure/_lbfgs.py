@@ -52,8 +52,13 @@ class _State(NamedTuple):
     memory: Any
 
 
-def descend(problem: Problem, level: jax.Array, rate: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """L-BFGS from (level, rate), `[curves]`, with steps shortened until the loss falls."""
+def descend(
+    problem: Problem, level: jax.Array, rate: jax.Array, is_open: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """L-BFGS from (level, rate), `[curves]`, with steps shortened until the loss falls.
+
+    Curves that are not `is_open`, `[curves]`, stay where they are.
+    """
     frame = _frame(problem, level, rate)
     place = jnp.stack([jnp.zeros_like(level), jnp.zeros_like(rate)])
     loss, gradient = _loss_and_gradient(problem, frame, place)
@@ -66,7 +71,7 @@ def descend(problem: Problem, level: jax.Array, rate: jax.Array) -> tuple[jax.Ar
             lambda x: x + none.astype(x.dtype).reshape(*[1] * (x.ndim - 1), -1), memory
         )
         state = _State(frame, place, loss, gradient, jnp.ones_like(level), memory)
-        found = work_on_open(_step, problem, state, _STEPS)
+        found = work_on_open(_step, problem, state, is_open, _STEPS)
     return found.frame.parameters(found.place)
 
 

@@ -33,8 +33,13 @@ class _State(NamedTuple):
     aim: jax.Array
 
 
-def descend(problem: Problem, level: jax.Array, rate: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Damped Newton steps from (level, rate), `[curves]`, each of which lowers the loss."""
+def descend(
+    problem: Problem, level: jax.Array, rate: jax.Array, is_open: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Damped Newton steps from (level, rate), `[curves]`, each of which lowers the loss.
+
+    Curves that are not `is_open`, `[curves]`, stay where they are.
+    """
 
     def step(problem, state):
         (by_level, by_rate), fall = _step(problem, state)
@@ -47,7 +52,10 @@ def descend(problem: Problem, level: jax.Array, rate: jax.Array) -> tuple[jax.Ar
         first_try = jnp.all(state.aim == now, axis=0)
         bounded = jnp.any(_at_bound(problem, then) & ~_at_bound(problem, now), axis=0)
         again = ~better & first_try & bounded
-        damping = jnp.where(again, state.damping, next_damping(state.damping, better))
+        damping = next_damping(state.damping, better)
+        # A damping that has sunk far below the first is not raised little by little.
+        damping = jnp.where(better, damping, jnp.maximum(damping, FIRST_DAMPING))
+        damping = jnp.where(again, state.damping, damping)
         curve = jax.tree.map(
             lambda x, y: jnp.where(better if x.ndim == 1 else better[None], x, y), trial, curve
         )
@@ -60,7 +68,7 @@ def descend(problem: Problem, level: jax.Array, rate: jax.Array) -> tuple[jax.Ar
 
     first = problem.best_curve(level, rate)
     state = _State(first, problem.total(first), jnp.full_like(level, FIRST_DAMPING), _limits(first))
-    found = work_on_open(step, problem, state, _STEPS)
+    found = work_on_open(step, problem, state, is_open, _STEPS)
     return found.curve.level, found.curve.rate
 
 

@@ -24,6 +24,8 @@ STEEPEST = 20.0
 _MIDPOINTS, _RATES, _SLOWEST, _FASTEST = 18, 8, 0.15, 12.0
 #: A curve with a larger |rate| jumps: hardly more than a point lies on the way up.
 _STEEP = 2.0
+#: The most searches that are run at once: few enough for their points to stay in cache.
+_WIDTH = 128
 #: Logits of starts are cut off here, where odds are not yet beyond single precision.
 _REACH = 85.0
 #: Deviations of (level, rate) that steps are measured against where the points say little.
@@ -116,6 +118,13 @@ class Problem:
     noise: jax.Array
     free: bool
     loss: str
+
+    def of(self, index: jax.Array) -> "Problem":
+        """The problem of the curves of these numbers; one too large counts as the last."""
+        named = {name: getattr(self, name) for name in ("points", "low", "high", "noise")}
+        return dataclasses.replace(
+            self, **jax.tree.map(lambda x: jnp.take(x, index, axis=-1, mode="clip"), named)
+        )
 
     @property
     def rounding(self) -> jax.Array:
@@ -222,12 +231,26 @@ class Problem:
         return -2 * jnp.sum(self.slopes(curve) * self.pull(curve)[None], axis=1)
 
 
-def start(problem: Problem) -> tuple[jax.Array, jax.Array]:
-    """Two (level, rate), each `[2, curves]`: a curve that bends and one that jumps.
+class Starts(NamedTuple):
+    """Two places to search from: a curve that bends and one that jumps.
 
-    The best of their kind of a grid and of a regression on the logits between the limits: each may
-    lead to a minimum, and where the grid is better says little of which is lower. Losses are χ²,
-    in single precision: to tell which start is best needs no more digits.
+    Attributes:
+      level: `[2, curves]` logit at the mean effort.
+      rate: `[2, curves]` learning rate.
+      apart: `[curves]` whether the second is worth a search: on the grid it lies in a valley of its
+        own, not on a slope that falls all the way to curves that bend.
+    """
+
+    level: jax.Array
+    rate: jax.Array
+    apart: jax.Array
+
+
+def start(problem: Problem) -> Starts:
+    """The best of their kind of a grid and of a regression on the logits between the limits.
+
+    Each may lead to a minimum, and where the grid is better says little of which is lower. Losses
+    are χ², in single precision: to tell which start is best needs no more digits.
     """
     points, low, high = problem.points, problem.low, problem.high
     share = jnp.clip((points.score - low[None]) / (high - low)[None], 0.01, 0.99)
@@ -251,8 +274,9 @@ def start(problem: Problem) -> tuple[jax.Array, jax.Array]:
     limits = low[None], high[None]
     kinds = jnp.asarray([[False], [True]])
 
-    def look(best, node):
-        rate, is_of_grid = node
+    def look(found, node):
+        before, apart, *best = found
+        rate, is_of_grid, is_border = node
         levels = jnp.where(is_of_grid, -rate[None] * midpoints, level[None])
         at_middle = levels + (rate * middle)[None]
         losses = _coarse_chi2(columns, at_middle, rate, limits, problem.free)
@@ -260,34 +284,58 @@ def start(problem: Problem) -> tuple[jax.Array, jax.Array]:
         levels = jnp.min(jnp.where(losses == least[None], levels, jnp.inf), axis=0)
         # The best of each kind, of curves that bend and of curves that jump.
         better = (least[None] < best[0]) & ((jnp.abs(rate) > _STEEP)[None] == kinds)
-        found = (least, levels, rate)
-        return tuple(jnp.where(better, x[None], y) for x, y in zip(found, best, strict=True)), None
+        apart = jnp.where(better[1], ~is_border | (least < before), apart)
+        now = (least, levels, rate)
+        best = (jnp.where(better, x[None], y) for x, y in zip(now, best, strict=True))
+        return (least, apart, *best), None
 
     steepest = jnp.clip(rate, -STEEPEST, STEEPEST)
+    is_steep = jnp.abs(jnp.append(rates[:1], rates)) > _STEEP
+    # The slowest of the rates that jump: the one before it bends, and is of the same sign.
+    is_border = is_steep & ~jnp.roll(is_steep, 1)
     nodes = jnp.concatenate([steepest[None], rates[:, None] + jnp.zeros_like(rate)[None]])
     none = jnp.stack([jnp.zeros_like(level)] * 2)
     best = none + jnp.inf, none + level[None], none + rate[None]
-    (_, level, rate), _ = jax.lax.scan(look, best, (nodes, jnp.arange(len(nodes)) > 0))
-    return level.astype(dtype), rate.astype(dtype)
+    found = (none[0], none[0] > 0, *best)
+    (_, apart, _, level, rate), _ = jax.lax.scan(
+        look, found, (nodes, jnp.arange(len(nodes)) > 0, is_border)
+    )
+    return Starts(level.astype(dtype), rate.astype(dtype), apart)
 
 
 def best_from_starts(
-    descend: Callable[[Problem, jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+    descend: Callable[[Problem, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
     problem: Problem,
 ) -> tuple[jax.Array, jax.Array]:
-    """The better (level, rate), `[curves]`, of where `descend` leads from the two starts."""
-    twice = dataclasses.replace(
-        problem,
-        **{
-            name: jax.tree.map(lambda x: jnp.concatenate([x, x], axis=-1), getattr(problem, name))
-            for name in ("points", "low", "high", "noise")
-        },
-    )
-    found = descend(twice, *(x.reshape(-1) for x in start(problem)))
-    losses = twice.total(twice.best_curve(*found)).reshape(2, -1)
+    """The better (level, rate), `[curves]`, of where `descend` leads from the starts."""
+    level, rate, apart = start(problem)
+    size = problem.low.size
+    width = min(size, _WIDTH)
+    wanted = jnp.concatenate([jnp.ones_like(apart), apart])
+    # All first starts, and those of the second that are worth it, closed up.
+    (number,) = jnp.nonzero(wanted, size=-(-2 * size // width) * width, fill_value=2 * size)
+
+    rounds = -(-jnp.sum(wanted, dtype=jnp.int32) // width)
+
+    def goes_on(carry):
+        return carry[0] < rounds
+
+    def further(carry):
+        count, found = carry
+        index = jax.lax.dynamic_slice_in_dim(number, count * width, width)
+        part = problem.of(index % size)
+        first_level, first_rate = (x.at[index].get(mode="clip") for x in starts)
+        here = descend(part, first_level, first_rate, index < 2 * size)
+        new = (*here, part.total(part.best_curve(*here)))
+        found = tuple(x.at[index].set(y, mode="drop") for x, y in zip(found, new, strict=True))
+        return count + 1, found
+
+    starts = level.reshape(-1), rate.reshape(-1)
+    found = (*starts, jnp.full_like(starts[0], jnp.inf))
+    _, found = jax.lax.while_loop(goes_on, further, (jnp.int32(0), found))
+    level, rate, losses = (x.reshape(2, -1) for x in found)
     is_first = losses[0] <= losses[1]
-    level, rate = (jnp.where(is_first, *x.reshape(2, -1)) for x in found)
-    return level, rate
+    return jnp.where(is_first, *level), jnp.where(is_first, *rate)
 
 
 def _coarse_chi2(

@@ -4,7 +4,6 @@ All curves take steps until few are open; then the open ones alone, gathered. A 
 stays where it is, so that what becomes of it does not depend on the others.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -19,14 +18,19 @@ _FEW, _LEAST = 8, 128
 
 
 def work_on_open(
-    step: Callable[[Problem, Any], tuple[Any, jax.Array]], problem: Problem, state: Any, most: int
+    step: Callable[[Problem, Any], tuple[Any, jax.Array]],
+    problem: Problem,
+    state: Any,
+    is_open: jax.Array,
+    most: int,
 ) -> Any:
-    """The state after steps of every curve until it is done.
+    """The state after steps of every open curve until it is done.
 
     Args:
       step: of a problem and a state makes the next state, and tells which curves are open still.
       problem: the curves to fit.
       state: a tree of arrays `[..., curves]`.
+      is_open: `[curves]` which curves are to take steps.
       most: the most steps of a curve.
     """
 
@@ -45,18 +49,15 @@ def work_on_open(
 
     size = problem.low.size
     few = size // _FEW if size >= _LEAST else 0
-    carry = run(problem, (jnp.int32(0), jnp.ones_like(problem.low, bool), state), few)
+    carry = run(problem, (jnp.int32(0), is_open, state), few)
     if not few:
         return carry[2]
     count, is_open, state = carry
     (index,) = jnp.nonzero(is_open, size=few, fill_value=size)
 
-    def chosen(tree):
-        return jax.tree.map(lambda x: jnp.take(x, index, axis=-1, mode="clip"), tree)
-
-    points, low, high, noise = chosen((problem.points, problem.low, problem.high, problem.noise))
-    part = dataclasses.replace(problem, points=points, low=low, high=high, noise=noise)
-    _, _, found = run(part, (count, index < size, chosen(state)), 0)
+    part = problem.of(index)
+    chosen = jax.tree.map(lambda x: jnp.take(x, index, axis=-1, mode="clip"), state)
+    _, _, found = run(part, (count, index < size, chosen), 0)
     return jax.tree.map(lambda x, y: x.at[..., index].set(y, mode="drop"), state, found)
 
 

@@ -95,7 +95,7 @@ def best_in_order(
 
     def from_node(limits):
         at = dataclasses.replace(problem, low=limits[0], high=limits[1])
-        curves = jax.vmap(at.best_curve)(*start(at))
+        curves = jax.vmap(at.best_curve)(*start(at)[:2])
         losses = jax.vmap(at.total)(curves)
         level, rate = (jnp.where(losses[0] <= losses[1], *x) for x in (curves.level, curves.rate))
         return Start(level, rate, *limits)

@@ -20,8 +20,9 @@ METHODS = {"levenberg-marquardt": _levenberg, "lbfgs": _lbfgs}
 #: Numbers of curves filled up to. The last is the most that are worked on at once: few enough for
 #: their start grids to stay in cache.
 _SIZES = (64, 256, 1024)
-#: Numbers of points are filled up to a multiple of this.
-_POINTS = 16
+#: Numbers of points are filled up to a multiple of this; of the second number for so many curves
+#: that working on what is filled in would take longer than compiling.
+_POINTS, _FEW_POINTS = 16, 4
 
 
 class Batch(NamedTuple):
@@ -60,7 +61,7 @@ def in_chunks(batch: Batch, fill: bool) -> Batch:
         width = max(1, width // models) * models
     if size <= _SIZES[-1]:
         width = next(x for x in _SIZES if size <= x) if fill else max(size, 1)
-        more_points = -points % _POINTS if fill else 0
+        more_points = -points % (_POINTS if width < _SIZES[-1] else _FEW_POINTS) if fill else 0
     chunks = max(1, -(-size // width))
 
     def arrange(x: jax.Array, filling: float = 0) -> jax.Array:
