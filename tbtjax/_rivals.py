@@ -164,31 +164,48 @@ def rival_logit(curves: PowerLaw, rivals: Rivals, level: jax.Array) -> jax.Array
     if curves.has_equal_limits:
         return z
     lower, upper = rivals.of(curves.lower), rivals.of(curves.upper)
-    log_width = jnp.log(upper - lower)
-    return limited_logit(z, log_width, lower - curves.lower, curves.upper - upper)
+    return limited_logit(z, upper - lower, lower - curves.lower, curves.upper - upper)
 
 
-def limited_logit(z, log_width, below, above):
+def limited_logit(z, width, below, above):
     """log((below + w·σ(z))/(above + w·σ(−z))), ±inf where a part is not positive."""
+    width = jnp.where(width > 0, width, jnp.nan)
+    tail = jnp.exp(-jnp.abs(z))
+    near = 1 / (1 + tail)
+    far = tail * near
+    head, tail = width * jnp.where(z > 0, near, far), width * jnp.where(z > 0, far, near)
 
-    def log_part(offset, log_tail):
-        # With no offset the tail may underflow where its log does not.
-        tail = log_width + log_tail
-        total = offset + jnp.exp(tail)
-        positive = (offset != 0) & (total > 0)
-        log_total = jnp.where(positive, jnp.log(jnp.where(positive, total, 1)), -jnp.inf)
-        # Limits that are equal may each move: 0 in value, not in derivative. The exponential stays
-        # finite: beyond the dtype, a derivative is of no use.
-        apart = jnp.where(offset == 0, offset, 0) * jnp.exp(jnp.minimum(-tail, 80))
-        return jnp.where(offset == 0, tail, log_total), apart
+    def part(offset, share, exponent):
+        # With no offset the share may underflow where its log does not: in two factors.
+        alone = offset == 0
+        return jnp.where(alone, width * near, offset + share), jnp.where(alone, exponent, 0)
 
-    low, low_apart = log_part(below, jax.nn.log_sigmoid(z))
-    high, high_apart = log_part(above, jax.nn.log_sigmoid(-z))
-    reachable = jnp.isfinite(high)
-    logit = jnp.where(reachable, low, 0) - jnp.where(reachable, high, 0)
+    low, low_exponent = part(below, head, jnp.minimum(z, 0))
+    high, high_exponent = part(above, tail, jnp.minimum(-z, 0))
+    positive, reachable = ~(low <= 0), ~(high <= 0)
+    ratio = jnp.where(positive, low, 1) / jnp.where(reachable, high, 1)
+    logit = jnp.log(ratio) + (low_exponent - high_exponent)
     # Equal limits: exactly, so that equal models tie.
-    logit = jnp.where((below == 0) & (above == 0), z, logit) + (low_apart - high_apart)
+    logit = jnp.where((below == 0) & (above == 0), z, jnp.where(positive, logit, -jnp.inf))
+    logit += _coming_apart(below, head) - _coming_apart(above, tail)
     return jnp.where(reachable, logit, jnp.inf)
+
+
+@jax.custom_jvp
+def _coming_apart(offset, share):
+    """What equal limits contribute to `limited_logit` as they move: 0 in value, not in derivative.
+
+    The derivative stays finite: beyond the dtype, it is of no use.
+    """
+    del offset
+    return jnp.zeros_like(share)
+
+
+@_coming_apart.defjvp
+def _coming_apart_jvp(primals, tangents):
+    offset, share = primals
+    slope = jnp.where(offset == 0, 1 / jnp.maximum(share, 1e-34), 0)
+    return _coming_apart(offset, share), slope * tangents[0]
 
 
 def log1p(x: jax.Array) -> jax.Array:

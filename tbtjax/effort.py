@@ -9,15 +9,19 @@ Source: Chen, Zhang, Hardt (arXiv 2603.08371), Def. 4.4.
 """
 
 import dataclasses
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from tbtjax._batch import Roads, chunk_size, map_games
 from tbtjax._checks import as_argument, as_level, check_broadcast
 from tbtjax._records import align, event_ndims
 from tbtjax._rivals import (
+    Deviations,
     Rivals,
+    limited_logit,
     next_stronger,
     other_models,
     rival_logit,
@@ -170,6 +174,13 @@ def just_overtake_effort(game: RankingGame, delta: Any) -> jax.Array:
 @jax.jit
 def _just_overtake_effort(game: RankingGame, delta: jax.Array) -> jax.Array:
     game, level = aligned_at(game, delta)
+    if _has_columns(game):
+        return _column_efforts("adjacent", game, level)
+    return _neighbour_efforts(game, level)
+
+
+def _neighbour_efforts(game: RankingGame, level: jax.Array) -> jax.Array:
+    """`[..., n − 1]` efforts to pass the next stronger model."""
     return effort_to_pass(game, next_stronger(game), level)[0, ..., 1:]
 
 
@@ -203,6 +214,13 @@ def overtake_effort(game: RankingGame, delta: Any) -> jax.Array:
 @jax.jit
 def _overtake_effort(game: RankingGame, delta: jax.Array) -> jax.Array:
     game, level = aligned_at(game, delta)
+    if _has_columns(game):
+        return _column_efforts("all", game, level)
+    return _all_efforts(game, level)
+
+
+def _all_efforts(game: RankingGame, level: jax.Array) -> jax.Array:
+    """`[..., n, n]` efforts of each model to pass each."""
     n = game.num_models
     rivals = other_models(game)
     effort = effort_to_pass(game, rivals, level)  # [shift, ..., r], rival (r − shift − 1) mod n
@@ -212,6 +230,90 @@ def _overtake_effort(game: RankingGame, delta: jax.Array) -> jax.Array:
     shift = (jnp.arange(n)[:, None] - jnp.arange(n)) % max(n, 1)
     shift = jnp.broadcast_to(shift, (*by_shift.shape[:-2], n, n))
     return jnp.take_along_axis(by_shift, shift, axis=-1)
+
+
+def _has_columns(game: RankingGame) -> bool:
+    """Whether `_column_efforts` knows these games."""
+    n = game.num_models
+    own = isinstance(game.curves, PowerLaw) and game.curves.num_models == n
+    return own and game.present is None and n > 1
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _column_efforts(deviations: Deviations, game: RankingGame, level: jax.Array) -> jax.Array:
+    """`_neighbour_efforts` or `_all_efforts` of power laws, in chunks and on every device."""
+    pairs = game.num_models ** (2 if deviations == "all" else 1)
+    road = functools.partial(_efforts_of_chunk, deviations=deviations)
+    return map_games(Roads(road), _CurvesAt(game.curves, level), entries_per_game=pairs)
+
+
+@_column_efforts.defjvp
+def _column_efforts_jvp(deviations, primals, tangents):
+    plain = _all_efforts if deviations == "all" else _neighbour_efforts
+    _, moved = jax.jvp(plain, primals, tangents)
+    return _column_efforts(deviations, *primals), moved
+
+
+class _CurvesAt(NamedTuple):
+    """Power laws of some games, and the level of each: `[..., 1]`."""
+
+    curves: PowerLaw
+    level: jax.Array
+
+
+def _efforts_of_chunk(chunk: _CurvesAt, deviations: Deviations) -> jax.Array:
+    """`[games, n − 1]` or `[games, n, n]`.
+
+    Weak models are looped over with games in contiguous lanes, so that special functions are
+    vectorized.
+    """
+    curves, n = chunk.curves, chunk.curves.num_models
+    shape = (n, chunk_size(chunk))
+    level = jnp.broadcast_to(chunk.level[:, 0], shape[1:])
+    endless = jnp.isposinf(level)
+    level = jnp.where(endless, 0, level)
+    y = jnp.log1p(level)
+
+    def columns(x):
+        return jnp.broadcast_to(x.T, shape)
+
+    alpha, beta = columns(curves.alpha), columns(curves.beta)
+    lower, upper = columns(curves.lower), columns(curves.upper)
+
+    def rivals_of(x, model):
+        """`[games]`, or `[n, games]` where all are passed."""
+        return x if deviations == "all" else x[model - 1]
+
+    def effort_of(model):
+        alpha_rival, beta_rival = rivals_of(alpha, model), rivals_of(beta, model)
+        if curves.has_equal_limits:
+            ahead = (alpha_rival - alpha[model]) + (beta_rival - beta[model]) * y
+        else:
+            lower_rival, upper_rival = rivals_of(lower, model), rivals_of(upper, model)
+            ahead = limited_logit(
+                alpha_rival + beta_rival * y,
+                upper_rival - lower_rival,
+                lower_rival - lower[model],
+                upper[model] - upper_rival,
+            )
+            ahead -= alpha[model] + beta[model] * y
+        return _effort_to_gain(ahead, beta[model], level, y)
+
+    first = 0 if deviations == "all" else 1
+    effort = jax.lax.map(effort_of, jnp.arange(first, n))
+
+    def with_endless(effort):
+        limit = columns(curves.limit())
+        own = limit[:, None] if deviations == "all" else limit[1:]
+        rivals = limit if deviations == "all" else limit[:-1]
+        at_limit = jnp.where(own > rivals, 0, jnp.inf)
+        return jnp.where(endless & ~jnp.isnan(effort), at_limit, effort)
+
+    effort = jax.lax.cond(jnp.any(endless), with_endless, lambda effort: effort, effort)
+    if deviations == "all":
+        itself = jnp.eye(n, dtype=bool)[..., None]
+        effort = jnp.where(itself, jnp.where(jnp.isnan(level), level, 0), effort)
+    return jnp.moveaxis(effort, -1, 0)
 
 
 def effort_to_pass(game: RankingGame, rivals: Rivals, level: jax.Array) -> jax.Array:
@@ -287,8 +389,6 @@ def _power_law_effort(
     Rivals are at Δ, or at the total effort `rival_effort`.
     """
     y = jnp.log1p(level)
-    rises = curves.beta > 0
-    beta = jnp.where(rises, curves.beta, 1)
     n = rivals.real.shape[-1]
     if curves.has_equal_limits:
         alpha = jnp.broadcast_to(curves.alpha, (*curves.alpha.shape[:-1], n))
@@ -299,6 +399,13 @@ def _power_law_effort(
     else:
         rival_y = y if rival_effort is None else jnp.log1p(rival_effort)
         ahead = rival_logit(curves, rivals, rival_y) - (curves.alpha + curves.beta * y)
+    return _effort_to_gain(ahead, curves.beta, level, y)
+
+
+def _effort_to_gain(ahead: jax.Array, beta: jax.Array, level: jax.Array, y: jax.Array) -> jax.Array:
+    """The effort from `level` = e^y − 1 on that raises a logit by `ahead`."""
+    rises = beta > 0
+    beta = jnp.where(rises, beta, 1)
     reachable = rises & (ahead < jnp.inf)
     # Nor is an effort reachable that is no number of the dtype.
     reachable &= ahead < beta * (jnp.log(jnp.finfo(beta.dtype).max) - y)
