@@ -154,6 +154,26 @@ def test_all_mmlu_models_with_fixed_limits_against_scipy(mmlu, dtype):
         assert fit.points[i] == there.sum() and fit.dof[i] == there.sum() - 2
 
 
+def test_small_counts_with_fixed_limits_against_scipy(dtype):
+    # Few right answers, more before training than after: of some, a fall at once is a minimum too.
+    table = read_trajectories(path_of("lm_eval_gsm8k_pythia"), filter="strict-match").arrays()
+    questions = jnp.asarray(table.questions, dtype)
+    steps, scores = (jnp.asarray(x, dtype) for x in (table.steps, table.scores))
+    fit = fit_power_law(steps, scores, questions=questions)
+    assert not np.any(fit.has(FitFlag.NOT_CONVERGED))
+    starts = [(-4, b) for b in (-0.2, 0.05, 0.4)] + [(-b * m, b) for m in (1, 9) for b in (-4, 2)]
+    bounds = ([-300, -20], [300, 20])
+    for i, name in enumerate(table.models):
+        there = ~np.isnan(table.scores[i])
+        x, score = np.log1p(table.steps[i][there]), table.scores[i][there]
+        error = sigma(score, table.questions[i][there])
+
+        def residual(p, x=x, score=score, error=error):
+            return (score - curve(p[0], p[1], efforts=x)) / error
+
+        assert fit.chi2[i] <= best_of_scipy(residual, starts, bounds=bounds) + 1e-4, name
+
+
 def test_mmlu_models_with_free_limits_against_scipy(mmlu, dtype):
     fit = fitted(fit_power_law, mmlu.steps, mmlu.scores, mmlu.questions, dtype=dtype, limits="free")
     assert not np.any(fit.has(FitFlag.NOT_CONVERGED))
