@@ -17,19 +17,23 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 
-# XLA's older emitter of machine code for CPUs, much faster to compile.
+# XLA's older emitter of machine code for CPUs compiles much faster.
 _LIGHT = "--xla_cpu_use_fusion_emitters=false"
+_UNOPTIMIZED = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 
 
 def pytest_configure(config):
     """The usual run compiles lightly, as most of its time would be compilation.
 
-    XLA rewrites programs as it does for users, but its older emitter makes machine code of them,
-    and all but modules marked `optimized` leave that as it falls. `XLA_FLAGS= pytest` compiles as
-    users do, and so does every other run (`pytest -m slow`; `pytest -m ""` for all tests).
+    XLA rewrites programs as it does for users, but makes machine code of them in a hurry.
+    `XLA_FLAGS= pytest` compiles as users do, and so does every other run (`pytest -m slow`;
+    `pytest -m ""` for all tests).
     """
     if config.option.markexpr == "not slow":
         os.environ.setdefault("XLA_FLAGS", _LIGHT)
+    if os.environ.get("XLA_FLAGS") == _LIGHT:
+        os.environ.setdefault(_UNOPTIMIZED, "1")  # for processes started from here
+        jax.config.update(_UNOPTIMIZED.lower(), os.environ[_UNOPTIMIZED] == "1")
 
 
 def pytest_collection_finish(session):
@@ -39,18 +43,20 @@ def pytest_collection_finish(session):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def programs_of_one_module(request):
+def programs_of_one_module():
     """A worker holds the compiled programs of the module at hand, not those of all it has run."""
-    option = "JAX_DISABLE_MOST_OPTIMIZATIONS"
-    optimized = request.node.get_closest_marker("optimized") is not None
-    light = os.environ.get("XLA_FLAGS") == _LIGHT and not optimized
-    if light:
-        os.environ[option] = "1"  # for processes started from here
-        jax.config.update(option.lower(), True)
     yield
-    if light:
-        del os.environ[option]
-        jax.config.update(option.lower(), False)
+    jax.clear_caches()
+
+
+@pytest.fixture
+def optimized():
+    """Programs optimized as for users, for a test that compares last digits of two of them."""
+    before = jax.config.read(_UNOPTIMIZED.lower())
+    jax.clear_caches()
+    jax.config.update(_UNOPTIMIZED.lower(), False)
+    yield
+    jax.config.update(_UNOPTIMIZED.lower(), before)
     jax.clear_caches()
 
 

@@ -13,8 +13,6 @@ from random_games import KINDS, random_games
 import tbtjax
 from tbtjax.curves import CurveFamily, PowerLaw, Tabulated
 
-pytestmark = pytest.mark.optimized
-
 
 @functools.partial(jax.jit, static_argnums=1)
 def ask(curves, method, *arguments):
@@ -118,7 +116,7 @@ def test_limits(beta, limit, dtype):
 
 
 @pytest.mark.parametrize("beta", [0.0, -0.4])
-def test_curves_that_do_not_rise_reach_only_what_they_start_with(beta, dtype):
+def test_curves_that_do_not_rise_reach_only_what_they_start_with(beta, dtype, optimized):
     curves = power_law_of(dtype, 1.0, beta, 0.1, 0.9)
     start = np.asarray(ask(curves, "score", dtype.type(0)))
     scores = np.array([start, start - dtype.type(0.3), start + dtype.type(0.01), curves.upper])
@@ -257,7 +255,7 @@ def test_shared_efforts_are_those_of_every_model(dtype):
     assert shared.num_models == 5 and shared.batch_shape == ()
 
 
-def test_padding_is_as_if_it_were_not_there(dtype):
+def test_padding_is_as_if_it_were_not_there(dtype, optimized):
     efforts, scores = measured(9, 30, 5, dtype)
     nan = np.full((30, 2), np.nan, dtype)
     short = tbtjax.tabulated(efforts, scores)

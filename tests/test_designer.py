@@ -167,13 +167,20 @@ KINDS = (
 )
 
 
-def test_choice_equals_an_exhaustive_search(x64):
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        pytest.param(("fast_weak", "different_limits"), id="some"),
+        pytest.param(KINDS, id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_choice_equals_an_exhaustive_search(kinds, x64):
     """10³ games: the best of 3,000 levels, judged by the verdict and the order of the scores."""
     count, n = COUNT, MODELS
     levels = np.concatenate([[0], np.expm1(np.linspace(1e-3, 25, 2999))])[:, None]
     rng = np.random.default_rng(3)
     outcomes = {"today": 0, "chosen": 0, "too dear": 0, "nowhere": 0}
-    for kind in KINDS:
+    for kind in kinds:
         raw = random_games(4, count, n, kind)
         game = game_of(raw)
         threshold = stabilizing_threshold(game)
@@ -217,8 +224,8 @@ def test_choice_equals_an_exhaustive_search(x64):
         outcomes["chosen"] += np.sum(stabilizes & (chosen > 0))
         outcomes["nowhere"] += np.sum(~np.isfinite(threshold.delta))
         outcomes["too dear"] += np.sum(~stabilizes & np.isfinite(threshold.delta))
-    assert sum(outcomes.values()) == count * len(KINDS) == 1000
-    assert min(outcomes.values()) >= 50
+    assert sum(outcomes.values()) == count * len(kinds)
+    assert min(outcomes.values()) >= (50 if kinds == KINDS else 5)
 
 
 def test_closed_form(dtype):

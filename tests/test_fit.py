@@ -14,8 +14,6 @@ from scipy.stats import chi2 as chi2_distribution
 
 from tbtjax.measure import FitFlag, fit_logit_ols, fit_power_law, read_trajectories
 
-pytestmark = pytest.mark.optimized
-
 STEPS = np.array([0, 10, 30, 100, 250, 500, 1000, 2000, 3000, 4000.0])
 EFFORTS = np.log1p(STEPS)
 

@@ -216,6 +216,7 @@ def test_gain_at_zero_effort_is_the_oracle_margin(x64):
             assert float(np.max(gain[i])) == pytest.approx(max(0.0, -margin), abs=scale)
 
 
+@mostly_float64
 @pytest.mark.parametrize("kind", KINDS)
 def test_agrees_with_the_verdict(dtype, kind):
     game = make_game(games := mixed_games(9, 400, 4, (kind,), dtype))

@@ -26,8 +26,6 @@ from tbtjax.study import (
     sample_games,
 )
 
-pytestmark = pytest.mark.optimized
-
 KEY = jax.random.key(7)
 
 
@@ -103,9 +101,12 @@ def test_distributions(x64, distribution, law):
         assert scipy.stats.chisquare(counts, law.pmf(values) * len(x)).pvalue > 1e-3
     else:
         assert scipy.stats.kstest(x, law.cdf).pvalue > 1e-3
-    # What is drawn first does not depend on how many follow.
-    few = distribution.draw(KEY, (7,), np.dtype(np.float64))
-    np.testing.assert_array_equal(few, x[:7])
+
+
+def test_what_is_drawn_first_does_not_depend_on_how_many_follow(x64, optimized):
+    for distribution in (Normal(mean=2.0, deviation=3.0), Beta(a=2.0, b=3.0, low=-1.0, high=1.0)):
+        few, many = (distribution.draw(KEY, (n,), np.dtype(np.float64)) for n in (7, 20_000))
+        np.testing.assert_array_equal(few, many[:7])
 
 
 def test_games_of_different_size():
