@@ -11,7 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tbtjax.measure._minimize import Curve, Problem, products
+from tbtjax.measure._minimize import Curve, Problem
+from tbtjax.measure._precision import products
 
 #: Fitted limits stay apart by this share of the distance of their bounds.
 APART = 1e-4

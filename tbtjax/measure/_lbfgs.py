@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tbtjax.measure._minimize import Problem, covariance_at, indistinct, least_precision, unsettled
+from tbtjax.measure._minimize import Problem, indistinct, unsettled
 from tbtjax.measure._open import work_on_open
+from tbtjax.measure._precision import covariance_at, least_precision
 
 #: Places looked at, and pairs of differences remembered: two parameters need few.
 _STEPS, _MEMORY = 60, 4

@@ -11,8 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tbtjax.measure._minimize import Curve, Problem, divide, least_precision, sigmoids, unsettled
+from tbtjax.measure._minimize import Curve, Problem, unsettled
 from tbtjax.measure._open import work_on_open
+from tbtjax.measure._precision import least_precision
+from tbtjax.measure._sums import divide, sigmoids
 
 #: Steps from a start of the grid: more change hardly any fit.
 _STEPS = 30

@@ -17,18 +17,11 @@ import jax.numpy as jnp
 
 from tbtjax.measure._joint import APART, Derivatives, derivatives, limits_to_try
 from tbtjax.measure._levenberg import FIRST_DAMPING, next_damping
-from tbtjax.measure._minimize import (
-    STEEPEST,
-    Curve,
-    Minimum,
-    Problem,
-    diagonal,
-    divide,
-    enough_left,
-    least_precision,
-    products,
-    start,
-)
+from tbtjax.measure._minimize import STEEPEST, Curve, Problem
+from tbtjax.measure._precision import diagonal, least_precision, products
+from tbtjax.measure._starts import start
+from tbtjax.measure._summary import Minimum, enough_left
+from tbtjax.measure._sums import divide
 
 #: Steps from a start, and rounds of the active set in each of them.
 _STEPS, _ROUNDS = 40, 8

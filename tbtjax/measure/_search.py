@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from tbtjax.measure import _lbfgs, _levenberg, _shared
-from tbtjax.measure._minimize import Minimum, Points, Problem, best_from_starts, summarize
+from tbtjax.measure._minimize import Points, Problem
+from tbtjax.measure._starts import best_from_starts
+from tbtjax.measure._summary import Minimum, summarize
 
 #: The searches by name.
 METHODS = {"levenberg-marquardt": _levenberg, "lbfgs": _lbfgs}

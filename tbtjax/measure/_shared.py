@@ -15,19 +15,11 @@ import jax.numpy as jnp
 from tbtjax.measure import _levenberg
 from tbtjax.measure._joint import APART, derivatives, limits_to_try, over_groups, times
 from tbtjax.measure._levenberg import FIRST_DAMPING, next_damping
-from tbtjax.measure._minimize import (
-    STEEPEST,
-    Curve,
-    Minimum,
-    Problem,
-    best_from_starts,
-    diagonal,
-    divide,
-    enough_left,
-    inverse_of_precision,
-    least_precision,
-    products,
-)
+from tbtjax.measure._minimize import STEEPEST, Curve, Problem
+from tbtjax.measure._precision import diagonal, inverse_of_precision, least_precision, products
+from tbtjax.measure._starts import best_from_starts
+from tbtjax.measure._summary import Minimum, enough_left
+from tbtjax.measure._sums import divide
 
 #: Steps from a start, and how often starts are looked for anew at the best limits found.
 _STEPS, _FURTHER = 20, 2

@@ -21,7 +21,6 @@ from jax.core import Tracer
 from tbtjax._checks import as_array
 from tbtjax._records import Record
 from tbtjax.curves import PowerLaw
-from tbtjax.measure import _minimize
 from tbtjax.measure._joint import group_numbers, over_groups
 from tbtjax.measure._measurements import (
     Measurements,
@@ -32,7 +31,10 @@ from tbtjax.measure._measurements import (
     joined,
     usable_points,
 )
+from tbtjax.measure._minimize import STEEPEST, Points
 from tbtjax.measure._search import METHODS, Batch, in_chunks, out_of_chunks, search
+from tbtjax.measure._summary import Minimum
+from tbtjax.measure._sums import weighted_line
 
 #: A fit is a misfit where so large a χ² would be met less often than this.
 _MISFIT_PROBABILITY = 1e-3
@@ -314,7 +316,7 @@ def _prepare(*arguments, limits, loss, fill):
     data, used = given.data, given.used
     center, effort = centered(data.effort, used)
     columns = (effort, data.score, data.weight, data.questions)
-    points = _minimize.Points(*(jnp.where(used, x, 0) for x in columns))
+    points = Points(*(jnp.where(used, x, 0) for x in columns))
     noise = data.weighted.astype(center.dtype)
     batch = Batch(points, center, data.low, data.high, noise, given.group)
     return given, in_chunks(batch, fill)
@@ -329,7 +331,7 @@ def _conclude(given, best, lower, upper, *, limits, loss):
 
 def conclude(
     given: Given,
-    best: _minimize.Minimum,
+    best: Minimum,
     lower: jax.Array,
     upper: jax.Array,
     *,
@@ -355,7 +357,7 @@ def conclude(
     # What is held has no deviation and what is unknown no finite one, whatever the scatter.
     scaled = (best.deviation > 0) & jnp.isfinite(best.deviation)
     deviation = jnp.where(scaled, best.deviation * scale[..., None], best.deviation)
-    vague = (deviation[..., 1] > _minimize.STEEPEST) | jnp.isinf(deviation[..., 0])
+    vague = (deviation[..., 1] > STEEPEST) | jnp.isinf(deviation[..., 0])
     at_edge = (best.upper <= data.low) | (best.upper >= data.high)
     wide = deviation[..., 3] > (best.upper - best.lower) / 2
     fitted = limits != "fixed"
@@ -390,7 +392,7 @@ def _fit_logit_ols(steps, scores, questions, stderr, lower, upper):
     above, below = (jnp.where(used, x, 1) for x in (data.score - low, high - data.score))
     logit = jnp.log(above) - jnp.log(below)
     weight = used.astype(logit.dtype)
-    level, rate, spread = _minimize.weighted_line(weight, effort, logit, axis=-1)
+    level, rate, spread = weighted_line(weight, effort, logit, axis=-1)
     fitted = level[..., None] + rate[..., None] * effort
     residual = weight * (logit - fitted)
     dof = jnp.sum(used, axis=-1, dtype=jnp.int32) - 2
