@@ -4,7 +4,8 @@
 
 - The loop slices chunks out of the inputs and writes results in place: beyond inputs and outputs,
   memory for one chunk is used. The last chunk overlaps the one before it; nothing is padded.
-- A costly road is taken for the games that need it alone, gathered over the chunks.
+- A costly road is taken for the games that need it alone, after the others, gathered from all
+  chunks.
 - Where the games' axes are sharded over devices, each device works through its own games and
   nothing is communicated: by a partitioning rule where the compiler chooses shardings (`Auto` mesh
   axes), by `shard_map` where they are part of the types (`Explicit` axes). The partitioning rule
@@ -264,31 +265,34 @@ def _run_chunks(roads: Roads, parts: Any, games: int, chunk: int) -> Any:
                 results,
                 new,
             )
-        if queue is None:
-            return results, waiting
-        return queue.work_off(results, queue.joined(waiting, is_open, start), i == chunks - 1)
+        return results, queue and queue.joined(waiting, is_open, start)
 
-    waiting = None if queue is None else queue.empty(false)
+    waiting = queue and queue.empty(false)
     if chunks == 1:
-        return step(0, (None, waiting))[0]
-    shapes, _ = jax.eval_shape(solve, 0)
-    empty = jax.tree.map(
-        lambda x: jnp.broadcast_to(false.astype(x.dtype), (games, *x.shape[1:])), shapes
-    )
-    return jax.lax.fori_loop(0, chunks, step, (empty, waiting))[0]
+        results, waiting = step(0, (None, waiting))
+    else:
+        shapes, _ = jax.eval_shape(solve, 0)
+        empty = jax.tree.map(
+            lambda x: jnp.broadcast_to(false.astype(x.dtype), (games, *x.shape[1:])), shapes
+        )
+        results, waiting = jax.lax.fori_loop(0, chunks, step, (empty, waiting))
+    # Not within the loop over chunks: the compiler drops from a loop results that nobody uses, but
+    # not through a loop inside it.
+    return results if queue is None else queue.work_off(results, waiting)
 
 
 class _Queue:
-    """The games that the first road leaves open, gathered until a block of them is full."""
+    """The games that the first road leaves open, gathered from all chunks."""
 
     def __init__(self, rest: Callable[..., Any], parts: Any, games: int, chunk: int):
         self._rest, self._parts, self._games = rest, parts, games
-        self._chunk, self._block = chunk, min(games, max(_FEW, chunk // 32))
+        self._block = min(games, max(_FEW, chunk // 32))
+        self._room = -(-games // chunk) * chunk + self._block
 
     def empty(self, false: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Indices of the games that wait, with room for those of a chunk; and their number."""
+        """Indices of the games that wait, with room for all; and their number."""
         none = false.astype(jnp.int32)
-        return jnp.broadcast_to(none, (self._chunk + 2 * self._block,)), none
+        return jnp.broadcast_to(none, (self._room,)), none
 
     def joined(self, waiting, is_open, start) -> tuple[jax.Array, jax.Array]:
         """Those that wait and the open ones of the chunk at `start`."""
@@ -308,13 +312,13 @@ class _Queue:
 
         return jax.lax.while_loop(some, join, (is_open.astype(jnp.float32), waiting))[1]
 
-    def work_off(self, results: Any, waiting, at_the_end):
-        """Solves whole blocks of those that wait, from the last one; at the end all of them."""
+    def work_off(self, results: Any, waiting) -> Any:
+        """Solves those that wait, a block at a time, from the last one."""
         block, games = self._block, self._games
 
         def some(carry):
             _, (_, held) = carry
-            return (held >= block) | (at_the_end & (held > 0))
+            return held > 0
 
         def solve(carry):
             results, (line, held) = carry
@@ -333,4 +337,4 @@ class _Queue:
             )
             return results, (line, left)
 
-        return jax.lax.while_loop(some, solve, (results, waiting))
+        return jax.lax.while_loop(some, solve, (results, waiting))[0]
