@@ -6,6 +6,7 @@ points; `bootstrap_power_law` says how far they can be trusted, `estimate_pairs`
 neighbours.
 """
 
+from tbtjax.measure._fitted import FitFlag, PowerLawFit
 from tbtjax.measure.agreement import (
     Agreement,
     DirectAndTuned,
@@ -28,7 +29,7 @@ from tbtjax.measure.estimators import (
     local_slope_ratio,
     overtake_brackets,
 )
-from tbtjax.measure.fit import FitFlag, PowerLawFit, fit_logit_ols, fit_power_law
+from tbtjax.measure.fit import fit_logit_ols, fit_power_law
 from tbtjax.measure.ordered import OrderedFit, fit_power_law_in_order
 from tbtjax.measure.readers import read_trajectories
 from tbtjax.measure.tabulate import tabulate

@@ -27,9 +27,10 @@ from tbtjax.curves import PowerLaw, Tabulated
 from tbtjax.effort import baseline_scores
 from tbtjax.equilibrium import is_zero_effort_pne
 from tbtjax.game import RankingGame
+from tbtjax.measure._fitted import PowerLawFit
 from tbtjax.measure._joint import group_numbers
 from tbtjax.measure._measurements import Measurements, as_arguments, as_measurements, joined
-from tbtjax.measure.fit import PowerLawFit, as_groups, check_option, fit_power_law
+from tbtjax.measure.fit import as_groups, check_option, fit_power_law
 from tbtjax.measure.tabulate import tabulate
 
 Noise = Literal["binomial", "gaussian", "overdispersed"]

@@ -8,19 +8,16 @@ falls is fitted as falling, and flagged.
 Source: Chen, Zhang, Hardt (arXiv 2603.08371), eq. 3, App. D and E.
 """
 
-import dataclasses
-import enum
 import functools
-import math
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
 from tbtjax._checks import as_array
-from tbtjax._records import Record
 from tbtjax.curves import PowerLaw
+from tbtjax.measure._fitted import FitFlag, PowerLawFit, per_degree, record_of
 from tbtjax.measure._joint import group_numbers, over_groups
 from tbtjax.measure._measurements import (
     Measurements,
@@ -36,104 +33,8 @@ from tbtjax.measure._search import METHODS, Batch, in_chunks, out_of_chunks, sea
 from tbtjax.measure._summary import Minimum
 from tbtjax.measure._sums import weighted_line
 
-#: A fit is a misfit where so large a χ² would be met less often than this.
-_MISFIT_PROBABILITY = 1e-3
 #: Where fewer answers than this are right, or wrong, a count is far from normal.
 _FEW_ANSWERS = 9.5
-
-
-class FitFlag(enum.IntFlag):
-    """What is remarkable about a fit; `PowerLawFit.flags` holds their sum."""
-
-    #: A measured value cannot be used (score outside [0, 1] or infinite, negative step), or the
-    #: limits are not lower < upper; for the deviance also: questions not known, limits outside
-    #: [0, 1]. All numbers of the curve are NaN.
-    INVALID = 1
-    #: Fewer different steps than fitted parameters: all numbers of the curve are NaN. With shared
-    #: limits a curve needs two steps, and a group two more than that among its curves.
-    TOO_FEW_POINTS = 2
-    #: The search ended where χ² would still fall by more than 0.001, or by more than a thousandth
-    #: of χ² per degree of freedom where that is more, as its quadratic model tells.
-    NOT_CONVERGED = 4
-    #: No usable questions or stderr for every point: χ² is a plain sum of squares, standard
-    #: deviations are scaled by the scatter, and a misfit cannot be told.
-    UNWEIGHTED = 8
-    #: β < 0: the score falls with effort.
-    DECREASING = 16
-    #: β > 1 with e^α < (β − 1)/(β + 1): the curve starts convex, and assumption C2 fails.
-    NOT_CONCAVE = 32
-    #: A free limit stands at its bound, or the points do not bound the curve: its rate is at its
-    #: bound or known less well than that. Data at or beyond a fixed limit do this.
-    AT_BOUND = 64
-    #: The midpoint log(1 + e) = −α/β lies outside the measured efforts. With fixed limits that is
-    #: common and harmless; with free ones most of the rise, or its start, is an extrapolation.
-    MIDPOINT_OUTSIDE = 128
-    #: A fitted upper limit at its bound, or with a standard deviation above half of upper − lower.
-    UPPER_UNIDENTIFIED = 256
-    #: χ² so large is met with probability below 0.001: standard deviations are too small.
-    MISFIT = 512
-    #: Fewer than ten answers right, or fewer than ten wrong, at some point that χ² weighs by its
-    #: count: χ² leans to what such a point happens to be, the deviance does not.
-    SMALL_COUNTS = 1024
-
-    def words(self) -> str:
-        """The flags in words, comma-separated; empty without any.
-
-        Examples:
-          >>> FitFlag(48).words()
-          'decreasing, not concave'
-        """
-        return ", ".join(str(flag.name).lower().replace("_", " ") for flag in self)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class PowerLawFit(Record):
-    """Fitted power-law curves, and how far they can be trusted.
-
-    Attributes:
-      curves: the curves; fields `[..., n]`, fixed limits in the shape they were given in. NaN
-        where nothing could be fitted (flag INVALID or TOO_FEW_POINTS).
-      chi2: `[..., n]` Σ (score − v)²/σ² over the used points; for loss="deviance" the deviance.
-      p_value: `[..., n]` probability of so large a χ² if the form of the curve and the noise are
-        right; NaN without degrees of freedom and for an unweighted fit.
-      dof: `[..., n]` int32: used points less fitted parameters: 2, with free limits 4, with limits
-        shared by m models 2 and 2/m, rounded. A group has Σ points − 2m − 2.
-      points: `[..., n]` int32: points used.
-      left_out: `[..., n]` int32: measured points not used (`fit_logit_ols`: no logit exists).
-      gradient: `[..., n, 4]` derivative of the minimised loss in alpha, beta, lower and upper; 0
-        for what is fixed or held at its bound. What is not 0 the search has left. In shared limits
-        it is that of the group's loss.
-      deviation: `[..., n, 4]` standard deviations of alpha, beta, lower and upper, from the
-        curvature of the loss; 0 for what is fixed or held at its bound, +inf where the points say
-        nothing, NaN for an unweighted curve without degrees of freedom. They know of the noise in
-        the scores alone: for a misfit they are too small.
-      flags: `[..., n]` int32: a sum of `FitFlag`.
-    """
-
-    event_ndims: ClassVar[dict[str, int]] = {"gradient": 2, "deviation": 2}
-    event_dims: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(
-        ("gradient", "deviation"), ("model", "parameter")
-    )
-
-    curves: PowerLaw
-    chi2: jax.Array
-    p_value: jax.Array
-    dof: jax.Array
-    points: jax.Array
-    left_out: jax.Array
-    gradient: jax.Array
-    deviation: jax.Array
-    flags: jax.Array
-
-    @property
-    def reduced_chi2(self) -> jax.Array:
-        """`[..., n]` chi2/dof, near 1 for a good weighted fit; NaN without degrees of freedom."""
-        return _per_degree(self.chi2, self.dof)
-
-    def has(self, flag: FitFlag) -> jax.Array:
-        """`[..., n]` bool: whether any of these flags is set."""
-        return (self.flags & jnp.int32(flag)) != 0
 
 
 def fit_power_law(
@@ -350,7 +251,7 @@ def conclude(
     """
     data, used, too_few, group = given
     dof = jnp.sum(used, axis=-1, dtype=jnp.int32) - (4 if limits == "free" else 2)
-    scatter = _per_degree(best.loss, dof)
+    scatter = per_degree(best.loss, dof)
     if group is not None:
         dof, scatter = _in_groups(used, best.loss, group, 2 if limits == "shared" else 0)
     scale = jnp.where(data.weighted, 1, jnp.sqrt(scatter))
@@ -364,7 +265,7 @@ def conclude(
     if fitted:
         lost = data.invalid | too_few
         lower, upper = (jnp.where(lost, jnp.nan, x) for x in (best.lower, best.upper))
-    return _record(
+    return record_of(
         data,
         used,
         too_few,
@@ -396,14 +297,14 @@ def _fit_logit_ols(steps, scores, questions, stderr, lower, upper):
     fitted = level[..., None] + rate[..., None] * effort
     residual = weight * (logit - fitted)
     dof = jnp.sum(used, axis=-1, dtype=jnp.int32) - 2
-    scatter = jnp.sqrt(_per_degree(jnp.sum(residual**2, axis=-1), dof))
+    scatter = jnp.sqrt(per_degree(jnp.sum(residual**2, axis=-1), dof))
     by_rate = 1 / jnp.sqrt(spread)
     by_level = jnp.sqrt(1 / jnp.sum(weight, axis=-1) + (center * by_rate) ** 2)
     held = jnp.zeros_like(level)
     slopes = [jnp.sum(residual, axis=-1), jnp.sum(residual * effort, axis=-1)]
     slopes[1] += center * slopes[0]
     error = data.score - (low + (high - low) * jax.nn.sigmoid(fitted))
-    return _record(
+    return record_of(
         data,
         used,
         too_few,
@@ -457,88 +358,10 @@ def _in_groups(
     members = jnp.maximum(over_groups(present, group), 1).astype(loss.dtype)
     share = jnp.round(limits / members).astype(jnp.int32)
     degrees = over_groups(points - 2 * present, group) - limits
-    return points - 2 - share, _per_degree(over_groups(loss, group), degrees)
+    return points - 2 - share, per_degree(over_groups(loss, group), degrees)
 
 
 def _has_small_counts(data: Measurements, used: jax.Array) -> jax.Array:
     """`[..., n]` whether too few answers are right or wrong at some used point of known count."""
     counts = jnp.minimum(data.score, 1 - data.score) * data.questions
     return jnp.any(used & (data.questions > 0) & (counts < _FEW_ANSWERS), axis=-1)
-
-
-def _per_degree(total: jax.Array, dof: jax.Array) -> jax.Array:
-    """A sum of squares per degree of freedom; NaN without any."""
-    return jnp.where(dof > 0, total / jnp.maximum(dof, 1).astype(total.dtype), jnp.nan)
-
-
-def chi2_probability(chi2: jax.Array, dof: jax.Array, most: int) -> jax.Array:
-    """Probability of a χ² above `chi2`; NaN without degrees of freedom, of which `most` at most.
-
-    Q = Σ_{j<⌊dof/2⌋} e^{−y} y^{j+h}/Γ(j+h+1), plus erfc(√y) for odd dof, with y = χ²/2 and h = ½
-    for odd, 0 for even dof.
-    """
-    y = jnp.maximum(chi2 / 2, jnp.finfo(chi2.dtype).tiny)[..., None]
-    odd = (dof % 2 == 1)[..., None]
-    # One table for even and one for odd dof, each [1, ..., 1, terms].
-    shape = (*[1] * chi2.ndim, most // 2)
-    j = jnp.arange(most // 2, dtype=dof.dtype).reshape(shape)
-    powers, log_gammas = (
-        jnp.where(
-            odd,
-            jnp.asarray([f(k + 0.5) for k in range(most // 2)], chi2.dtype).reshape(shape),
-            jnp.asarray([f(k) for k in range(most // 2)], chi2.dtype).reshape(shape),
-        )
-        for f in (float, lambda power: math.lgamma(power + 1))
-    )
-    terms = jnp.exp(powers * jnp.log(y) - y - log_gammas)
-    total = jnp.sum(jnp.where(j < (dof // 2)[..., None], terms, 0), axis=-1)
-    total += jnp.where(odd, jax.lax.erfc(jnp.sqrt(y)), 0)[..., 0]
-    return jnp.where(dof > 0, total, jnp.nan)
-
-
-def _record(
-    data: Measurements,
-    used: jax.Array,
-    too_few: jax.Array,
-    curves: PowerLaw,
-    *,
-    chi2: jax.Array,
-    dof: jax.Array,
-    gradient: jax.Array,
-    deviation: jax.Array,
-    flags: dict[FitFlag, jax.Array],
-) -> PowerLawFit:
-    """The fit, with the flags that every way of fitting shares, and NaN where there is none."""
-    alpha, beta, lost = curves.alpha, curves.beta, data.invalid | too_few
-    first = jnp.min(jnp.where(used, data.effort, jnp.inf), axis=-1)
-    last = jnp.max(jnp.where(used, data.effort, -jnp.inf), axis=-1)
-    midpoint = -alpha / jnp.where(beta == 0, 1, beta)
-    steeper = jnp.maximum(beta, 1)
-    p_value = chi2_probability(chi2, dof, used.shape[-1])
-    p_value = jnp.where(data.weighted & ~lost, p_value, jnp.nan)
-    found = flags | {
-        FitFlag.UNWEIGHTED: ~data.weighted,
-        FitFlag.DECREASING: beta < 0,
-        FitFlag.NOT_CONCAVE: (beta > 1) & (alpha < jnp.log((steeper - 1) / (steeper + 1))),
-        FitFlag.MIDPOINT_OUTSIDE: (beta == 0) | (midpoint < first) | (midpoint > last),
-        FitFlag.MISFIT: p_value < _MISFIT_PROBABILITY,
-    }
-    total = jnp.zeros(lost.shape, jnp.int32)
-    for flag, there in found.items():
-        total += jnp.where(there & ~lost, jnp.int32(flag), 0)
-    total = jnp.where(too_few, jnp.int32(FitFlag.TOO_FEW_POINTS), total)
-    total = jnp.where(data.invalid, jnp.int32(FitFlag.INVALID), total)
-    points = jnp.sum(used, axis=-1, dtype=jnp.int32)
-    return PowerLawFit(
-        curves=dataclasses.replace(
-            curves, alpha=jnp.where(lost, jnp.nan, alpha), beta=jnp.where(lost, jnp.nan, beta)
-        ),
-        chi2=jnp.where(lost, jnp.nan, chi2),
-        p_value=p_value,
-        dof=dof,
-        points=points,
-        left_out=jnp.sum(data.measured, axis=-1, dtype=jnp.int32) - points,
-        gradient=jnp.where(lost[..., None], jnp.nan, gradient),
-        deviation=jnp.where(lost[..., None], jnp.nan, deviation),
-        flags=total,
-    )

@@ -16,17 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from tbtjax._records import Record
+from tbtjax.measure._fitted import PowerLawFit, chi2_probability
 from tbtjax.measure._measurements import as_arguments
 from tbtjax.measure._minimize import Points, Problem
 from tbtjax.measure._ordered import Start, best_in_order
-from tbtjax.measure.fit import (
-    PowerLawFit,
-    as_given,
-    check_option,
-    chi2_probability,
-    conclude,
-    fit_power_law,
-)
+from tbtjax.measure.fit import as_given, check_option, conclude, fit_power_law
 
 #: Boards worked on at once.
 _BOARDS_AT_ONCE = 64
