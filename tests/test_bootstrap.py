@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import expit
+from scipy.stats import norm
 
 from tbtjax import linear_cost, power_law, ranking_game, stabilizing_threshold
 from tbtjax.measure import (
@@ -79,6 +80,41 @@ def test_intervals_are_samples_and_leave_out_nan(x64):
         assert high[index] == np.quantile(kept, 0.9, method="higher")
     with pytest.raises(ValueError, match=r"level must be in \(0, 1\)"):
         interval(samples, 90)
+
+
+def test_intervals_corrected_for_bias_are_those_of_the_definition(x64):
+    random = np.random.default_rng(6)
+    samples, estimate = random.normal(size=(200, 5)), np.array([-0.4, 0.0, 0.7, 9.0, np.nan])
+    samples[:120, 1], samples[120:, 1] = 0, 1 + np.abs(samples[120:, 1])  # ties with the estimate
+    low, high = interval(samples, 0.9, estimate)
+    for j in (0, 2):
+        ordered = np.sort(np.append(samples[:, j], estimate[j]))
+        # The share of the samples below the estimate, as a normal deviate from the median.
+        place = np.array(
+            [np.sum(samples[:, j] < estimate[j]), np.sum(samples[:, j] <= estimate[j]) + 1]
+        )
+        bias = min(norm.ppf(place / 201), key=abs)
+        ranks = 200 * norm.cdf(2 * bias + np.array([-1, 1]) * norm.ppf(0.95))
+        assert low[j] == ordered[int(np.floor(ranks[0]))]
+        assert high[j] == ordered[int(np.ceil(ranks[1]))]
+    # Ties need no correction; a far estimate is inside; an unknown one counts for nothing.
+    assert low[1] == 0 and high[1] == np.sort(np.append(samples[:, 1], 0))[190]
+    assert high[3] == 9 and low[3] > 1
+    assert (low[4], high[4]) == tuple(x[4] for x in interval(samples, 0.9))
+    with pytest.raises(ValueError, match=r"estimate must have the shape of one sample, \(5,\)"):
+        interval(samples, 0.9, 1.0)
+
+
+def test_the_largest_of_several_is_held_more_often_by_a_corrected_interval(x64):
+    random = np.random.default_rng(7)
+    values = random.normal(size=(2000, 3))  # three true values of 0
+    drawn = np.max(values + random.normal(size=(400, 2000, 3)), axis=-1)
+    held = [
+        np.mean((low <= 0) & (high >= 0))
+        for low, high in (interval(drawn), interval(drawn, 0.9, np.max(values, axis=-1)))
+    ]
+    # Noise lifts it, and resampling once more: the correction takes a part of that back.
+    assert held[0] < 0.65 and held[1] > 0.75
 
 
 def test_the_share_of_stable_resamples_is_that_of_the_thresholds(x64):

@@ -193,28 +193,40 @@ def bootstrap_tabulated(
     return tabulate(steps, drawn)
 
 
-def interval(samples: Any, level: float = 0.9) -> Interval:
+def interval(samples: Any, level: float = 0.9, estimate: Any = None) -> Interval:
     """The central interval that holds a share of the samples.
 
     Ends are samples, never averages of two of them: +inf (out of reach, never stabilises) is an
-    end like any other. An equal-tailed percentile interval: it goes along with every monotone
-    change of unit.
+    end like any other. A percentile interval: it goes along with every monotone change of unit.
+
+    Where the estimate that the samples belong to is given, the interval is corrected for bias. What
+    noise shifts by, as it lifts the largest of several thresholds that are about equal, shifts the
+    samples once more than the estimate: the share of them below it tells by how much.
 
     Args:
       samples: `[resamples, ...]`; NaN is left out.
       level: share of the samples between the ends, in (0, 1).
+      estimate: `[...]` what was worked out of the measured scores; NaN = not known. It counts as a
+        sample, and the interval holds it. None: equal tails.
 
     Returns:
       `[...]` ends, the outer sample where a quantile falls between two; NaN without samples.
 
     Raises:
-      TypeError: `samples` is not an array of real numbers.
-      ValueError: `level` is not in (0, 1), or there is no axis of samples.
+      TypeError: `samples` or `estimate` is not an array of real numbers.
+      ValueError: `level` is not in (0, 1), there is no axis of samples, or the shape of `estimate`
+        is not that of one of them.
 
     Examples:
       >>> low, high = interval(jnp.arange(1001.0))
       >>> print(low, high)
       50.0 950.0
+      >>> low, high = interval(jnp.arange(1001.0), estimate=400.0)
+      >>> print(low, high)
+      15.0 874.0
+
+    Source: Efron, The Jackknife, the Bootstrap and Other Resampling Plans (1982), ch. 10: the
+    bias-corrected percentile method; that it holds the estimate, and ties, are ours.
     """
     samples = as_array("samples", samples)
     if not 0 < level < 1:
@@ -222,6 +234,30 @@ def interval(samples: Any, level: float = 0.9) -> Interval:
     if samples.ndim == 0:
         raise ValueError("samples must be [resamples, ...]; got shape ()")
     samples = samples.astype(jnp.result_type(samples, 0.0))
+    tail = (1 - level) / 2
+    if estimate is None:
+        return _between(samples, tail, 1 - tail)
+    estimate = as_array("estimate", estimate).astype(samples.dtype)
+    if estimate.shape != samples.shape[1:]:
+        raise ValueError(
+            f"estimate must have the shape of one sample, {samples.shape[1:]}; got {estimate.shape}"
+        )
+    known = ~jnp.isnan(estimate)
+    samples = jnp.concatenate([samples, estimate[None]])
+    count = jnp.maximum(jnp.sum(~jnp.isnan(samples), axis=0), 1)
+    below, upto = (
+        jnp.sum(x, axis=0) / count for x in (samples < estimate[None], samples <= estimate[None])
+    )
+    # Ties count as below or above as it takes to need the least correction.
+    normal = jax.scipy.stats.norm
+    bias = jnp.clip(0, *(normal.ppf(x.astype(samples.dtype)) for x in (below, upto)))
+    reach = normal.ppf(jnp.asarray(1 - tail, samples.dtype))
+    bias = jnp.where(known, jnp.clip(bias, -reach, reach), 0)
+    return _between(samples, normal.cdf(2 * bias - reach), normal.cdf(2 * bias + reach))
+
+
+def _between(samples: jax.Array, low: Any, high: Any) -> Interval:
+    """Quantiles `low` and `high`, each `[...]` or a scalar, over the first axis."""
     ordered = jnp.sort(samples, axis=0)  # NaN last
     last = jnp.sum(~jnp.isnan(samples), axis=0) - 1
     # A rank that is whole but for rounding is that rank.
@@ -231,11 +267,10 @@ def interval(samples: Any, level: float = 0.9) -> Interval:
         index = jnp.clip(rank.astype(last.dtype), 0, jnp.maximum(last, 0))
         return jnp.take_along_axis(ordered, index[None], axis=0)[0]
 
-    tail = (1 - level) / 2
     ranks = last.astype(samples.dtype)
-    low = sample_at(jnp.floor(ranks * tail + slack))
-    high = sample_at(jnp.ceil(ranks * (1 - tail) - slack))
-    return Interval(low, high)
+    return Interval(
+        sample_at(jnp.floor(ranks * low + slack)), sample_at(jnp.ceil(ranks * high - slack))
+    )
 
 
 def probability_of_stability(

@@ -299,7 +299,7 @@ def _reading(
         e0=found.by_pair[0, 0],
         e0_interval=_between(found.by_pair[0, 1:], doubt),
         delta=sharpened(sweep, found, board.worths),
-        delta_interval=_between(delta[1:], doubt),
+        delta_interval=_between(delta[1:], doubt, delta[0]),
         stability=np.mean(found.critical[None, :, 1:] >= board.worths[:, None, None], axis=-1),
     )
 
@@ -311,7 +311,8 @@ def _intervals(
     alpha, beta = np.asarray(resampled.alpha), np.asarray(resampled.beta)
     by_pair = np.moveaxis(found.by_pair[:, 1:], 1, 0)
     table = np.searchsorted(found.levels, board.levels)
-    least = np.asarray(least_efforts(resampled, jnp.asarray(board.levels)))
+    least = np.asarray(least_efforts(curves, jnp.asarray(board.levels))).T
+    delta_curve, _ = first_levels(found, board.curve_worths)
     with np.errstate(divide="ignore", invalid="ignore"):
         rho = beta[:, 1:] / beta[:, :-1]
     return Intervals(
@@ -319,16 +320,20 @@ def _intervals(
         beta=_between(beta, doubt),
         rho=_between(rho, doubt),
         by_pair=_between(by_pair[:, table], doubt),
-        least=_between(least.T, doubt),
+        least=_between(least[1:], doubt, least[0]),
         by_pair_curve=_between(by_pair, doubt),
         delta=delta,
-        delta_curve=_between(first_levels(found, board.curve_worths)[0][1:], doubt),
+        delta_curve=_between(delta_curve[1:], doubt, delta_curve[0]),
     )
 
 
-def _between(samples: np.ndarray, doubt: Doubt) -> Ends:
-    """The interval over the first axis, as NumPy's arrays."""
-    return _as_numpy(interval(jnp.asarray(samples), doubt.confidence))
+def _between(samples: np.ndarray, doubt: Doubt, extreme: np.ndarray | None = None) -> Ends:
+    """The interval over the first axis, as NumPy's arrays.
+
+    Of what is the largest or the least over pairs the estimate is given too: noise shifts such a
+    figure one way, and `interval` corrects for that.
+    """
+    return _as_numpy(interval(jnp.asarray(samples), doubt.confidence, extreme))
 
 
 def _as_numpy(ends: Any) -> Ends:
