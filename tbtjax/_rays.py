@@ -18,7 +18,7 @@ for a ≤ 0 lies between −1 and 1. One pair binds, so only it needs full preci
 1. float32, all pairs: Newton's step from y = 0;
 2. float32, all pairs: from the largest level one of third order; the pair that asks for most binds;
 3. float32, this pair: more such steps;
-4. the games' dtype, this pair: one or two more. The last one's length bounds what is left;
+4. the games' dtype, this pair: one more, or two. The last one's length bounds what is left;
 5. float32, this pair: no level below the root is stable (`_is_unstable_before`);
 6. float32, all pairs: every other pair holds there by more than the rounding of this check, and
    every pair keeps holding (`_holds_on`).
@@ -218,25 +218,32 @@ def _take(alpha, beta, lower, upper, worth, weak) -> _Pair:
 
 def _polish(pair: _Pair, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The last steps, in the games' dtype, and whether the last one was short enough for that."""
-    y = y.astype(pair.g.dtype)
-    if y.dtype != _FAST:
+
+    def step(y):
         value, slope, curvature, above = _condition(pair, y, jnp.exp(-y))
+        step = jnp.maximum(_step(value, slope, curvature), -y)
+        # Where K is level the step is short far from any root: Newton's tells the distance.
+        distance = jnp.maximum(jnp.abs(step), jnp.abs(value / slope))
+        # What is left is of third order. K″ and K‴ are of the size of the weak model's part of K′
+        # times one and two factors of `rate`.
+        inside = above > 0
+        rate = 1 + pair.beta_weak * jnp.maximum(pair.c / jnp.where(inside, above, 1), 1)
+        part = (pair.beta_rival - slope) / slope
+        left = (distance * rate) ** 2 * distance * part * (1 + part)
+        short = (slope > 0) & inside & (left <= jnp.finfo(y.dtype).eps) & (distance < 1e-2)
         # Stable at 0: where K falls from there, the step would go to where it ends to be.
-        stays = (above <= 0) | ((y == 0) & (value >= 0))
-        y = jnp.where(stays, y, jnp.maximum(y + _step(value, slope, curvature), 0))
-    value, slope, curvature, above = _condition(pair, y, jnp.exp(-y))
-    step = jnp.maximum(_step(value, slope, curvature), -y)
-    # Where K is level the step is short far from any root: Newton's tells the distance.
-    distance = jnp.maximum(jnp.abs(step), jnp.abs(value / slope))
-    # What is left is of third order. K″ and K‴ are of the size of the weak model's part of K′ times
-    # one and two factors of `rate`.
-    inside = above > 0
-    rate = 1 + pair.beta_weak * jnp.maximum(pair.c / jnp.where(inside, above, 1), 1)
-    part = (pair.beta_rival - slope) / slope
-    left = (distance * rate) ** 2 * distance * part * (1 + part)
-    short = (slope > 0) & inside & (left <= jnp.finfo(y.dtype).eps) & (distance < 1e-2)
-    at_zero = (y == 0) & ((value >= 0) | ~inside)
-    return jnp.where(at_zero, 0, y + step), short | at_zero
+        at_zero = (y == 0) & ((value >= 0) | ~inside)
+        return jnp.where(at_zero | ~inside, y, y + step), short | at_zero
+
+    def once_more(carry):
+        y, exact = carry
+        further, close = step(y)
+        return jnp.where(exact, y, further), exact | close
+
+    found = step(y.astype(pair.g.dtype))
+    if pair.g.dtype == _FAST:
+        return found
+    return jax.lax.cond(jnp.all(found[1]), lambda found: found, once_more, found)
 
 
 def _is_unstable_before(pair: _Pair, decay: jax.Array) -> jax.Array:
