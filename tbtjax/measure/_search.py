@@ -24,7 +24,7 @@ METHODS = {"levenberg-marquardt": _levenberg, "lbfgs": _lbfgs}
 _SIZES = (64, 256, 1024)
 #: Numbers of points are filled up to a multiple of this; of the second number for so many curves
 #: that working on what is filled in would take longer than compiling.
-_POINTS, _FEW_POINTS = 16, 4
+_POINTS, _FEW_POINTS = 16, 2
 
 
 class Batch(NamedTuple):
