@@ -31,9 +31,9 @@ def pytest_configure(config):
     """
     if config.option.markexpr == "not slow":
         os.environ.setdefault("XLA_FLAGS", _LIGHT)
-    if os.environ.get("XLA_FLAGS") == _LIGHT:
-        os.environ.setdefault(_UNOPTIMIZED, "1")  # for processes started from here
-        jax.config.update(_UNOPTIMIZED.lower(), os.environ[_UNOPTIMIZED] == "1")
+    if os.environ.get("XLA_FLAGS") == _LIGHT and _UNOPTIMIZED not in os.environ:
+        os.environ[_UNOPTIMIZED] = "1"  # for processes started from here
+        jax.config.update(_UNOPTIMIZED.lower(), True)
 
 
 def pytest_collection_finish(session):

@@ -173,7 +173,6 @@ def share(hits, least, most):
     return least - room <= hits.mean() <= most + room
 
 
-@pytest.mark.slow
 def test_intervals_hold_the_truth_where_the_family_is_right(counted):
     right, wrong, _ = counted
     for held in (right.fixed, right.free):
@@ -185,7 +184,6 @@ def test_intervals_hold_the_truth_where_the_family_is_right(counted):
     assert share(wrong.free.delta[wrong.clear], 0.86, 0.97)
 
 
-@pytest.mark.slow
 def test_a_wrong_family_is_warned_of_and_a_right_one_is_not(counted):
     right, wrong, boards = counted
     assert wrong.failed.sum() > boards / 2

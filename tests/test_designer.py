@@ -175,7 +175,7 @@ KINDS = (
     ],
 )
 def test_choice_equals_an_exhaustive_search(kinds, x64):
-    """10³ games: the best of 3,000 levels, judged by the verdict and the order of the scores."""
+    """The best of 3,000 levels, judged by the verdict and the order of the scores; 10³ games."""
     count, n = COUNT, MODELS
     levels = np.concatenate([[0], np.expm1(np.linspace(1e-3, 25, 2999))])[:, None]
     rng = np.random.default_rng(3)

@@ -18,7 +18,7 @@ from tbtjax.measure._levenberg import FIRST_DAMPING, next_damping
 from tbtjax.measure._minimize import STEEPEST, Curve, Problem
 from tbtjax.measure._precision import diagonal, inverse_of_precision, least_precision, products
 from tbtjax.measure._starts import best_from_starts
-from tbtjax.measure._summary import Minimum, enough_left
+from tbtjax.measure._summary import Minimum, enough_left, minimum_at
 from tbtjax.measure._sums import divide
 
 #: Steps from a start, and how often starts are looked for anew at the best limits found.
@@ -240,14 +240,13 @@ def _summarize(problem: Problem, curve: Curve, center: jax.Array, group: jax.Arr
     degrees = jnp.maximum(total(points - 2 * present) - 2, 1)
     rounding = total(problem.rounding)
     enough = enough_left(total(loss), degrees, problem.noise, rounding, magnified[1])
-    return Minimum(
-        alpha=curve.level - center * curve.rate,
-        beta=curve.rate,
-        lower=curve.lower,
-        upper=curve.upper,
+    return minimum_at(
+        curve,
+        center,
+        fitted,
+        gradient,
+        deviation,
         loss=loss,
         converged=left[1] <= enough,
         at_bound=~jnp.all(fitted, axis=0),
-        gradient=gradient.at[1].add(jnp.where(fitted[1], center * gradient[0], 0)),
-        deviation=jnp.where(fitted, deviation, 0),
     )

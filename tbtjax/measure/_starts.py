@@ -102,8 +102,8 @@ def best_from_starts(
     wanted = jnp.concatenate([jnp.ones_like(apart), apart])
     # All first starts, and those of the second that are worth it, closed up.
     (number,) = jnp.nonzero(wanted, size=-(-2 * size // width) * width, fill_value=2 * size)
-
     rounds = -(-jnp.sum(wanted, dtype=jnp.int32) // width)
+    starts = level.reshape(-1), rate.reshape(-1)
 
     def goes_on(carry):
         return carry[0] < rounds
@@ -118,7 +118,6 @@ def best_from_starts(
         found = tuple(x.at[index].set(y, mode="drop") for x, y in zip(found, new, strict=True))
         return count + 1, found
 
-    starts = level.reshape(-1), rate.reshape(-1)
     found = (*starts, jnp.full_like(starts[0], jnp.inf))
     _, found = jax.lax.while_loop(goes_on, further, (jnp.int32(0), found))
     level, rate, losses = (x.reshape(2, -1) for x in found)

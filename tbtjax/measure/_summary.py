@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tbtjax.measure._minimize import Problem, indistinct
+from tbtjax.measure._minimize import Curve, Problem, indistinct
 from tbtjax.measure._precision import covariance_at, diagonal, least_precision
 
 #: Converged: what the search may have left of the loss, in units of σ², or of the loss per degree
@@ -81,16 +81,44 @@ def summarize(problem: Problem, level: jax.Array, rate: jax.Array, center: jax.A
     left = jnp.sum(gradient[:, None] * reach * gradient[None], axis=(0, 1)) / 4
     magnified = jnp.sum(roots**2 * diagonal(reach), axis=0)
     enough = enough_left(loss, problem.degrees, problem.noise, rounding, magnified)
+    return minimum_at(
+        curve,
+        center,
+        fitted,
+        gradient,
+        deviation,
+        loss=loss,
+        converged=left <= enough,
+        at_bound=~jnp.all(fitted if problem.free else fitted[:2], axis=0),
+    )
+
+
+def minimum_at(
+    curve: Curve,
+    center: jax.Array,
+    fitted: jax.Array,
+    gradient: jax.Array,
+    deviation: jax.Array,
+    **others: jax.Array,
+) -> Minimum:
+    """The record of a curve, from (level, rate) to (alpha, beta): alpha = level − x̄·rate.
+
+    Args:
+      curve: where the search ended.
+      center: `[curves]` x̄.
+      fitted: `[4, curves]` what is fitted and not at a bound.
+      gradient: `[4, curves]` of the loss in level, rate and limits, 0 for what is not fitted.
+      deviation: `[4, curves]` of alpha, beta and limits; not read for what is not fitted.
+      **others: the other fields of the record.
+    """
     return Minimum(
         alpha=curve.level - center * curve.rate,
         beta=curve.rate,
         lower=curve.lower,
         upper=curve.upper,
-        loss=loss,
-        converged=left <= enough,
-        at_bound=~jnp.all(fitted if problem.free else fitted[:2], axis=0),
         gradient=gradient.at[1].add(jnp.where(fitted[1], center * gradient[0], 0)),
         deviation=jnp.where(fitted, deviation, 0),
+        **others,
     )
 
 
