@@ -37,7 +37,7 @@ _FEW = 16
 class Roads(NamedTuple):
     """How a chunk of games is solved.
 
-    Both functions take a record whose leaves are `[games, *event]`, or `[1, *event]` where shared
+    The functions take a record whose leaves are `[games, *event]`, or `[1, *event]` where shared
     by all games. Each game's results must not depend on the other games.
 
     Attributes:
@@ -45,10 +45,12 @@ class Roads(NamedTuple):
         games it leaves open, `[games]` bool.
       rest: a costlier road, taken for the open games alone: they are gathered from many chunks.
         Returns results like those of `first`.
+      on_accelerator: what stands in for `first` on an accelerator; None: `first` itself.
     """
 
     first: Callable[..., Any]
     rest: Callable[..., Any] | None = None
+    on_accelerator: Callable[..., Any] | None = None
 
 
 def chunk_size(chunk: Any) -> int:
@@ -151,12 +153,19 @@ def _chunked(roads: Roads, size: int, entries_per_game: int) -> Callable[..., An
             platform: max(entries // entries_per_game, 1)
             for platform, entries in _CHUNK_ENTRIES.items()
         }
-        if games <= min(chunks.values()):  # one chunk everywhere: the roads are traced once
-            return _run_chunks(roads, parts, games, games)
+        elsewhere = roads.on_accelerator or roads.first
+        # Where the same is done everywhere the roads are traced once; so they are for few games
+        # where there is no accelerator.
+        alike = roads.on_accelerator is None or jax.default_backend() == "cpu"
+        if alike and games <= min(chunks.values()):
+            return _run_chunks(roads.first, roads.rest, parts, games, games)
+
+        def run_as(first, platform):
+            chunk = min(chunks[platform], games)
+            return lambda *x: _run_chunks(first, roads.rest, x, games, chunk)
+
         return jax.lax.platform_dependent(
-            *parts,
-            cpu=lambda *x: _run_chunks(roads, x, games, min(chunks["cpu"], games)),
-            default=lambda *x: _run_chunks(roads, x, games, min(chunks["default"], games)),
+            *parts, cpu=run_as(roads.first, "cpu"), default=run_as(elsewhere, "default")
         )
 
     # The compiler may split the games over devices: each then runs the chunks of its own.
@@ -230,25 +239,27 @@ def _is_mode_global() -> bool:
     return elsewhere == jnp.result_type(float)
 
 
-def _run_chunks(roads: Roads, parts: Any, games: int, chunk: int) -> Any:
-    """Solves `games` games, `chunk` at a time, writing results in place."""
+def _run_chunks(
+    first: Callable[..., Any], rest: Callable[..., Any] | None, parts: Any, games: int, chunk: int
+) -> Any:
+    """Solves `games` games, `chunk` at a time, writing results in place; roads as in `Roads`."""
     chunks = -(-games // chunk)
-    if roads.rest is not None and games <= _FEW:
-        roads = Roads(roads.rest)
-    if chunks == 1 and roads.rest is None:
-        return roads.first(*parts)
+    if rest is not None and games <= _FEW:
+        first, rest = rest, None
+    if chunks == 1 and rest is None:
+        return first(*parts)
     # Traced once, for the shapes and for the loop.
-    roads = Roads(jax.jit(roads.first), roads.rest and jax.jit(roads.rest))
+    first, rest = jax.jit(first), rest and jax.jit(rest)
     # Inside the caller's own shard_map what a loop carries must vary over the devices that the
     # inputs vary over: this False does, and the compiler folds it away.
     false = functools.reduce(jnp.logical_or, [jnp.isnan(x.ravel()[0]) for x in parts]) & False
-    queue = None if roads.rest is None else _Queue(roads.rest, parts, games, chunk)
+    queue = None if rest is None else _Queue(rest, parts, games, chunk)
 
     def slice_out(x, start):
         return x if x.shape[0] == 1 else jax.lax.dynamic_slice_in_dim(x, start, chunk)
 
     def solve(start) -> Any:
-        new = roads.first(*(slice_out(x, start) for x in parts))
+        new = first(*(slice_out(x, start) for x in parts))
         return (new, None) if queue is None else new
 
     def step(i, carry):

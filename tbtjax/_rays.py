@@ -33,7 +33,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tbtjax._regular import FastLevel, most_asking, of_each
+from tbtjax._regular import FastLevel, most_asking, of_each, over_pairs_apart
 
 _FAST = jnp.float32
 _HIGHEST = 80.0  # beyond, e^{−y} leaves float32
@@ -65,6 +65,7 @@ def ray_level(
     worth_of,
     *,
     most_ranks: int,
+    unroll: int = 1,
 ) -> FastLevel:
     """Δ* of a chunk's games whose stable levels are shown to be a ray.
 
@@ -78,6 +79,7 @@ def ray_level(
         one is worth to it, `[games]`; asked for pairs further apart.
       most_ranks: pairs up to so many places apart are checked: 1 for adjacent deviations, n − 1
         for all.
+      unroll: turns that one turn of a loop over pairs makes (`_roads.PAIRS_AT_ONCE`).
 
     Returns:
       The level of each game.
@@ -116,7 +118,7 @@ def ray_level(
             pair = pair_of(rival + 1, rival, *(x[rival] for x in adjacent))
             return body(rival + 1, pair, carry)
 
-        return jax.lax.fori_loop(0, n - 1, step, init)
+        return jax.lax.fori_loop(0, n - 1, step, init, unroll=min(unroll, n - 1))
 
     # Derived from the inputs, so that it varies over devices as they do inside shard_map.
     zero = jnp.where(jnp.isnan(alpha[0]), 0, 0).astype(_FAST)
@@ -144,8 +146,8 @@ def ray_level(
         y = jnp.where(asked & (above > 0), y + _step(value, slope, curvature), 0)
         return jnp.clip(y, 0, _HIGHEST)
 
-    y = jax.lax.fori_loop(0, 3, refine, jnp.minimum(y, _HIGHEST))
-    y, exact = _polish(exact_pair, y)
+    y = jax.lax.fori_loop(0, 3, refine, jnp.minimum(y, _HIGHEST), unroll=min(unroll, 3))
+    y, exact = _polish(exact_pair, y, fixed=unroll > 1)
 
     level = y.astype(_FAST)
     decay = jnp.exp(-level)
@@ -154,18 +156,13 @@ def ray_level(
     def holds_adjacent(weak_one, pair, settled):
         return settled & _holds_on(pair, level, decay, weak_one == weak)
 
-    def holds_apart(ranks, settled):
-        def step(weak_one, settled):
-            rival = weak_one - ranks
-            g = worth_of(weak_one, rival).astype(_FAST)
-            pair = pair_of(weak_one, rival, *differences(rival, weak_one), g)
-            return settled & _holds_on(pair, level, decay, False)
-
-        return jax.lax.fori_loop(ranks, n, step, settled)
+    def holds_apart(weak_one, rival, settled):
+        g = worth_of(weak_one, rival).astype(_FAST)
+        pair = pair_of(weak_one, rival, *differences(rival, weak_one), g)
+        return settled & _holds_on(pair, level, decay, False)
 
     settled = over_pairs(holds_adjacent, settled)
-    if most_ranks > 1:
-        settled = jax.lax.fori_loop(2, most_ranks + 1, holds_apart, settled)
+    settled = over_pairs_apart(holds_apart, n, most_ranks, settled, unroll)
     return FastLevel(y, weak, settled)
 
 
@@ -216,8 +213,11 @@ def _take(alpha, beta, lower, upper, worth, weak) -> _Pair:
     )
 
 
-def _polish(pair: _Pair, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The last steps, in the games' dtype, and whether the last one was short enough for that."""
+def _polish(pair: _Pair, y: jax.Array, *, fixed: bool) -> tuple[jax.Array, jax.Array]:
+    """The last steps, in the games' dtype, and whether the last one was short enough for that.
+
+    Where `fixed`, all games make as many: nothing waits for a number from the device.
+    """
 
     def step(y):
         value, slope, curvature, above = _condition(pair, y, jnp.exp(-y))
@@ -243,6 +243,8 @@ def _polish(pair: _Pair, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     found = step(y.astype(pair.g.dtype))
     if pair.g.dtype == _FAST:
         return found
+    if fixed:
+        return once_more(found)
     return jax.lax.cond(jnp.all(found[1]), lambda found: found, once_more, found)
 
 

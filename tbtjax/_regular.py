@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _FAST = jnp.float32
 # In the games' dtype: one is enough for all but a few.
@@ -45,7 +46,13 @@ class FastLevel(NamedTuple):
 
 
 def regular_level(
-    alpha: jax.Array, beta: jax.Array, worth: jax.Array, worth_of, *, most_ranks: int
+    alpha: jax.Array,
+    beta: jax.Array,
+    worth: jax.Array,
+    worth_of,
+    *,
+    most_ranks: int,
+    unroll: int = 1,
 ) -> FastLevel:
     """Δ* of the regular games of a chunk.
 
@@ -57,6 +64,7 @@ def regular_level(
         one is worth to it, `[games]`; asked for pairs further apart.
       most_ranks: pairs up to so many places apart are checked: 1 for adjacent deviations, n − 1
         for all.
+      unroll: turns that one turn of a loop over pairs makes (`_roads.PAIRS_AT_ONCE`).
 
     Returns:
       The level of each game.
@@ -75,7 +83,7 @@ def regular_level(
         def step(rival, carry):
             return body(rival + 1, d[rival], m[rival], g[rival], carry)
 
-        return jax.lax.fori_loop(0, n - 1, step, init)
+        return jax.lax.fori_loop(0, n - 1, step, init, unroll=min(unroll, n - 1))
 
     # Derived from the inputs, so that it varies over devices as they do inside shard_map.
     zero = jnp.where(jnp.isnan(alpha[0]), 0, 0).astype(_FAST)
@@ -99,7 +107,7 @@ def regular_level(
     for _ in range(2):
         q = g * jnp.exp(-y)
         y = jnp.maximum(y - _halley(d + m * y - jnp.log1p(q), m, q), 0)
-    y, exact = _polish(*exact_pair, y)
+    y, exact = _polish(*exact_pair, y, fixed=unroll > 1)
 
     level = y.astype(_FAST)
     decay = jnp.exp(-level)
@@ -114,20 +122,30 @@ def regular_level(
     def holds_adjacent(model, d, m, g, settled):
         return holds(model, d, m, g, settled, is_binding=model == weak)
 
-    def holds_apart(ranks, settled):
-        def step(model, settled):
-            rival = model - ranks
-            d = (alpha[rival] - alpha[model]).astype(_FAST) * inverse[model]
-            m = (beta[rival] - beta[model]).astype(_FAST) * inverse[model]
-            return holds(model, d, m, worth_of(model, rival).astype(_FAST), settled)
-
-        return jax.lax.fori_loop(ranks, n, step, settled)
+    def holds_apart(weak, rival, settled):
+        d = (alpha[rival] - alpha[weak]).astype(_FAST) * inverse[weak]
+        m = (beta[rival] - beta[weak]).astype(_FAST) * inverse[weak]
+        return holds(weak, d, m, worth_of(weak, rival).astype(_FAST), settled)
 
     settled = exact & (level < 80)  # beyond, e^{−y} leaves float32
     settled = over_pairs(holds_adjacent, settled)
-    if most_ranks > 1:
-        settled = jax.lax.fori_loop(2, most_ranks + 1, holds_apart, settled)
+    settled = over_pairs_apart(holds_apart, n, most_ranks, settled, unroll)
     return FastLevel(y, weak, settled)
+
+
+def over_pairs_apart(body, n: int, most_ranks: int, init, unroll: int):
+    """Loops over the pairs from 2 to `most_ranks` places apart: body(weak, rival, carry)."""
+    weak, rival = np.nonzero(
+        np.tri(n, k=-2, dtype=bool) & ~np.tri(n, k=-most_ranks - 1, dtype=bool)
+    )
+    if not weak.size:
+        return init
+    weak, rival = jnp.asarray(weak, jnp.int32), jnp.asarray(rival, jnp.int32)
+
+    def step(i, carry):
+        return body(weak[i], rival[i], carry)
+
+    return jax.lax.fori_loop(0, len(weak), step, init, unroll=min(unroll, len(weak)))
 
 
 def most_asking(target, over_pairs, n: int, start: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -177,8 +195,11 @@ def _take(alpha, beta, worth, weak) -> tuple[jax.Array, jax.Array, jax.Array]:
     return d, m, of_each(worth, weak - 1)
 
 
-def _polish(d, m, g, y):
-    """Steps in the games' dtype, and whether one was short enough to be the last."""
+def _polish(d, m, g, y, *, fixed: bool):
+    """Steps in the games' dtype, and whether one was short enough to be the last.
+
+    Where `fixed`, there are two of them for all games: nothing waits for a number from the device.
+    """
 
     def step(y):
         q = g * jnp.exp(-y)
@@ -199,6 +220,8 @@ def _polish(d, m, g, y):
         return count + 1, jnp.where(exact, y, further), exact | close
 
     first = (1, *step(y.astype(d.dtype)))
+    if fixed:
+        return once_more(first)[1:]
     return jax.lax.while_loop(is_unfinished, once_more, first)[1:]
 
 

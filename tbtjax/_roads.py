@@ -25,6 +25,10 @@ from tbtjax._rivals import (
 from tbtjax._status import Status
 from tbtjax.game import RankingGame, is_valid, problems
 
+# On an accelerator a turn of a loop is a launch of kernels, which costs more than what little a
+# pair asks for: there so many pairs are worked on in one turn.
+PAIRS_AT_ONCE = 8
+
 
 class Levels(NamedTuple):
     """What a road finds for a chunk of games: `[games]` each, levels as y = log(1 + Δ).
@@ -162,12 +166,12 @@ def _different_limit_pairs(game: RankingGame, rows: _PairRows) -> _pieces.Limite
     )
 
 
-def ray(game: RankingGame, deviations: Deviations) -> tuple[Levels, jax.Array]:
+def ray(game: RankingGame, deviations: Deviations, unroll: int = 1) -> tuple[Levels, jax.Array]:
     """The fast road of power laws, and the games that it leaves open, `[games]`."""
     n = game.num_models
     columns = _columns_of(game)
     most_ranks = n - 1 if deviations == "all" else 1
-    found = _fast_level(game, columns.curves, columns.worth, columns.worth_of, most_ranks)
+    found = _fast_level(game, columns.curves, columns.worth, columns.worth_of, most_ranks, unroll)
     settled = found.settled & _is_usable(game)
     y, unstable = found.y, found.y > 0
     pair = jnp.where(unstable, found.weak, -1)
@@ -224,12 +228,15 @@ def _columns_of(game: RankingGame) -> _Columns:
     return _Columns(curves, turned(rewards), jax.tree.map(turned, game.cost))
 
 
-def _fast_level(game: RankingGame, curves, worth, worth_of, most_ranks: int) -> _regular.FastLevel:
+def _fast_level(
+    game: RankingGame, curves, worth, worth_of, most_ranks: int, unroll: int
+) -> _regular.FastLevel:
     """What the fast road for the game's curves finds of games in contiguous lanes."""
     alpha, beta, lower, upper = curves
+    how = {"most_ranks": most_ranks, "unroll": unroll}
     if game.curves.has_equal_limits:
-        return _regular.regular_level(alpha, beta, worth, worth_of, most_ranks=most_ranks)
-    return _rays.ray_level(alpha, beta, lower, upper, worth, worth_of, most_ranks=most_ranks)
+        return _regular.regular_level(alpha, beta, worth, worth_of, **how)
+    return _rays.ray_level(alpha, beta, lower, upper, worth, worth_of, **how)
 
 
 def _is_usable(game: RankingGame) -> jax.Array:
@@ -263,13 +270,15 @@ def all_levels(game: RankingGame, deviations: Deviations) -> Levels:
     return _levels(first, last, settled, deciding, _status(valid, converged, first, last))
 
 
-def ray_by_pair(game: RankingGame) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+def ray_by_pair(
+    game: RankingGame, unroll: int = 1
+) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
     """The fast road to `all_by_pair`, and the games that it leaves open, `[games]`."""
     shape = (game.num_models - 1, chunk_size(game))
     columns = _columns_of(game)
     # A pair is a game of two models.
     of_two = [jnp.stack([x[:-1].ravel(), x[1:].ravel()]) for x in columns.curves]
-    found = _fast_level(game, of_two, columns.worth.reshape(1, -1), None, 1)
+    found = _fast_level(game, of_two, columns.worth.reshape(1, -1), None, 1, unroll)
     settled = jnp.all(found.settled.reshape(shape), axis=0) & _is_usable(game)
     return (found.y.reshape(shape).T, _rivals_by_pair(game)), ~settled
 

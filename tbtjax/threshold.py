@@ -28,6 +28,7 @@ from tbtjax._rivals import (
     next_stronger,
 )
 from tbtjax._roads import (
+    PAIRS_AT_ONCE,
     Levels,
     all_by_pair,
     all_levels,
@@ -153,8 +154,13 @@ def _threshold(game: RankingGame, deviations: Deviations, scan_levels: int):
         complete = functools.partial(all_levels, deviations=deviations)
         roads, pair_roads = Roads(complete), Roads(all_by_pair)
         if n >= 2 and game.present is None:
-            roads = Roads(functools.partial(ray, deviations=deviations), complete)
-            pair_roads = Roads(ray_by_pair, all_by_pair)
+            roads, pair_roads = (
+                Roads(first, rest, functools.partial(first, unroll=PAIRS_AT_ONCE))
+                for first, rest in (
+                    (functools.partial(ray, deviations=deviations), complete),
+                    (ray_by_pair, all_by_pair),
+                )
+            )
     else:
         roads = Roads(lambda chunk: scanned(chunk, deviations, scan_levels))
         pair_roads = Roads(lambda chunk: scanned_by_pair(chunk, scan_levels))
