@@ -72,9 +72,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.quick and not options.only:
         wanted = [*_QUICK, "memory", "roofline"]
     else:
-        wanted = [x for x in everything if fnmatch.fnmatch(x, f"*{options.only}*")]
+        patterns = [f"*{x}*" for x in options.only or [""]]
+        wanted = [x for x in everything if any(fnmatch.fnmatch(x, y) for y in patterns)]
     if not wanted:
-        print(f"--only {options.only!r} matches none of: {', '.join(everything)}", file=sys.stderr)
+        asked = ", ".join(options.only)
+        print(f"--only {asked} matches none of: {', '.join(everything)}", file=sys.stderr)
         return 2
 
     about = environment.describe()
@@ -130,7 +132,12 @@ def _parse(arguments):
     )
     parser.add_argument("--games", type=int, help="games of 5 models; a quarter of it for 20")
     parser.add_argument("--repeats", type=int, help="timed calls of each contestant")
-    parser.add_argument("--only", default="", metavar="PATTERN", help="rows whose name contains it")
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="PATTERN",
+        help="rows whose name contains it; may be given several times",
+    )
     parser.add_argument("--out", type=pathlib.Path, help="results file (JSON)")
     options = parser.parse_args(arguments)
     for name in ("games", "repeats"):

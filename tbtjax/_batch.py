@@ -26,9 +26,22 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tbtjax._records import batch_shape, event_ndims
 
-# On a CPU a chunk's working arrays should stay in the second-level cache; on an accelerator chunks
-# only bound the memory.
-_CHUNK_ENTRIES = {"cpu": 20_000, "default": 1 << 24}
+
+class _Sizes(NamedTuple):
+    """What is worked on at once.
+
+    Attributes:
+      entries: array entries of a chunk of games.
+      share: the costly road takes so large a part of a chunk: one over this.
+    """
+
+    entries: int
+    share: int
+
+
+# On a CPU a chunk's working arrays should stay in the second-level cache. On an accelerator chunks
+# bound the memory, and a turn of a loop is launches of kernels, however few games it is for.
+_SIZES = {"cpu": _Sizes(20_000, 32), "default": _Sizes(1 << 23, 128)}
 # So few games take the costly road at once: two roads would take longer to compile, and to run.
 # Their last digits may be others than in a larger batch.
 _FEW = 16
@@ -150,19 +163,19 @@ def _chunked(roads: Roads, size: int, entries_per_game: int) -> Callable[..., An
             shapes = jax.eval_shape(roads.rest or roads.first, *ones)
             return jax.tree.map(lambda x: jnp.zeros((0, *x.shape[1:]), x.dtype), shapes)
         chunks = {
-            platform: max(entries // entries_per_game, 1)
-            for platform, entries in _CHUNK_ENTRIES.items()
+            platform: max(sizes.entries // entries_per_game, 1)
+            for platform, sizes in _SIZES.items()
         }
         elsewhere = roads.on_accelerator or roads.first
         # Where the same is done everywhere the roads are traced once; so they are for few games
         # where there is no accelerator.
         alike = roads.on_accelerator is None or jax.default_backend() == "cpu"
         if alike and games <= min(chunks.values()):
-            return _run_chunks(roads.first, roads.rest, parts, games, games)
+            return _run_chunks(roads.first, roads.rest, parts, games, games, _SIZES["cpu"].share)
 
         def run_as(first, platform):
-            chunk = min(chunks[platform], games)
-            return lambda *x: _run_chunks(first, roads.rest, x, games, chunk)
+            chunk, share = min(chunks[platform], games), _SIZES[platform].share
+            return lambda *x: _run_chunks(first, roads.rest, x, games, chunk, share)
 
         return jax.lax.platform_dependent(
             *parts, cpu=run_as(roads.first, "cpu"), default=run_as(elsewhere, "default")
@@ -240,9 +253,23 @@ def _is_mode_global() -> bool:
 
 
 def _run_chunks(
-    first: Callable[..., Any], rest: Callable[..., Any] | None, parts: Any, games: int, chunk: int
+    first: Callable[..., Any],
+    rest: Callable[..., Any] | None,
+    parts: Any,
+    games: int,
+    chunk: int,
+    share: int,
 ) -> Any:
-    """Solves `games` games, `chunk` at a time, writing results in place; roads as in `Roads`."""
+    """Solves `games` games, `chunk` at a time, writing results in place.
+
+    Args:
+      first: as in `Roads`.
+      rest: as in `Roads`; it takes `chunk // share` games at once.
+      parts: the games' arrays.
+      games: how many there are.
+      chunk: how many are solved at once.
+      share: as in `_Sizes`.
+    """
     chunks = -(-games // chunk)
     if rest is not None and games <= _FEW:
         first, rest = rest, None
@@ -253,7 +280,7 @@ def _run_chunks(
     # Inside the caller's own shard_map what a loop carries must vary over the devices that the
     # inputs vary over: this False does, and the compiler folds it away.
     false = functools.reduce(jnp.logical_or, [jnp.isnan(x.ravel()[0]) for x in parts]) & False
-    queue = None if rest is None else _Queue(rest, parts, games, chunk)
+    queue = None if rest is None else _Queue(rest, parts, games, chunk, share)
 
     def slice_out(x, start):
         return x if x.shape[0] == 1 else jax.lax.dynamic_slice_in_dim(x, start, chunk)
@@ -295,9 +322,9 @@ def _run_chunks(
 class _Queue:
     """The games that the first road leaves open, gathered from all chunks."""
 
-    def __init__(self, rest: Callable[..., Any], parts: Any, games: int, chunk: int):
+    def __init__(self, rest: Callable[..., Any], parts: Any, games: int, chunk: int, share: int):
         self._rest, self._parts, self._games = rest, parts, games
-        self._block = min(games, max(_FEW, chunk // 32))
+        self._block = min(games, max(_FEW, chunk // share))
         self._room = -(-games // chunk) * chunk + self._block
 
     def empty(self, false: jax.Array) -> tuple[jax.Array, jax.Array]:

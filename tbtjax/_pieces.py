@@ -250,6 +250,8 @@ def _changes(function, ends: jax.Array) -> tuple[jax.Array, jax.Array]:
                 * (at_new / (at_old - at_new))
                 * (at_other / (at_old - at_other))
             )
+            # Two equal points give no curve. Nor need a number over itself be 1 on an accelerator.
+            trusted &= jnp.isfinite(share)
             share = jnp.where(trusted, jnp.clip(share, least, 1 - least), 0.5)
             opens = rounds == 0
             y = jnp.where(opens, right, new + share * width)

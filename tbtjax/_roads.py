@@ -27,7 +27,7 @@ from tbtjax.game import RankingGame, is_valid, problems
 
 # On an accelerator a turn of a loop is a launch of kernels, which costs more than what little a
 # pair asks for: there so many pairs are worked on in one turn.
-PAIRS_AT_ONCE = 8
+PAIRS_AT_ONCE = 32
 
 
 class Levels(NamedTuple):

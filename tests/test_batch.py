@@ -25,7 +25,8 @@ def test_chunks_do_not_show(x64, monkeypatch):
     """A batch that is no multiple of the chunk, worked through in one chunk and in many."""
     games = random_games(1, 1_003, 4, "fast_weak")
     whole = thresholds(games)
-    monkeypatch.setitem(_batch._CHUNK_ENTRIES, "cpu", 400)
+    for platform, sizes in _batch._SIZES.items():
+        monkeypatch.setitem(_batch._SIZES, platform, sizes._replace(entries=400))
     jax.clear_caches()
     chunked = thresholds(games)
     jax.clear_caches()

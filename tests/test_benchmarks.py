@@ -108,6 +108,7 @@ def test_checks_notice_wrong_answers():
     assert row.check(contestant, (delta, turned))[1] > 100
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="peers run on the processor")
 @pytest.mark.parametrize("make", (rows.response_row, rows.dynamics_row))
 def test_the_follower_game_beside_its_peer(make):
     """Another computation of the same answers; one that is off is noticed."""
