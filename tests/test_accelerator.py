@@ -24,8 +24,9 @@ pytestmark = pytest.mark.skipif(
 
 # Of y = log(1 + Δ) and of log(1 + Δ + effort), relative to 1 + y, between the two devices.
 BOUND = {"float64": 2e-12, "float32": 2 * FLOAT32_BOUND}
-# Of derivatives, relative to a game's largest one.
-GRADIENT_BOUND = {"float64": 1e-8, "float32": 2e-2}
+# Of derivatives, relative to a game's largest one; and how many may be further apart. Near a
+# tangency derivatives grow without bound, and in float32 they have no digits there.
+GRADIENT_BOUND = {"float64": (1e-8, 2e-3), "float32": (2e-2, 1e-2)}
 
 
 @jax.jit
@@ -92,5 +93,6 @@ def test_an_accelerator_agrees_with_the_processor(kind, dtype):
         if mine.ndim == 0:
             continue  # shared by all games, those with another deciding pair included
         size = np.max(np.abs(mine), axis=-1, keepdims=True)
-        apart = np.abs(theirs - mine) > GRADIENT_BOUND[dtype.name] * size
-        assert np.mean(apart[same_pair["all"]]) < 2e-3, name
+        furthest, many = GRADIENT_BOUND[dtype.name]
+        apart = np.abs(theirs - mine) > furthest * size
+        assert np.mean(apart[same_pair["all"]]) < many, name
