@@ -25,6 +25,7 @@ from tbtjax.measure._measurements import (
     as_measurements,
     centered,
     different_efforts,
+    full_shape,
     joined,
     usable_points,
 )
@@ -325,9 +326,7 @@ def check_option(name: str, value: Any, known: tuple[str, ...]) -> None:
 
 def as_groups(groups: Any, arguments: list[jax.Array | None]) -> jax.Array:
     """`groups` of `fit_power_law` as whole numbers that fit the other arguments of a fit."""
-    measured = [x.shape for x in arguments[:4] if x is not None]
-    limits = [(*x.shape, 1) for x in arguments[4:] if x is not None]
-    shape = jnp.broadcast_shapes(*measured, *limits)[:-1]
+    shape = full_shape(arguments)[:-1]
     if not shape:
         raise ValueError(
             'limits="shared" needs a models axis, scores [..., n, points]; got one curve'
