@@ -100,13 +100,13 @@ def _looked_at(
     return problem.total(curve), gradient, jnp.stack([curve.lower, curve.upper])
 
 
-def step(problem: Problem, state: _State) -> tuple[_State, jax.Array]:
+def step(problem: Problem, state: _State, is_open: jax.Array) -> tuple[_State, jax.Array]:
     """One place more, and which curves are open after it."""
     with jax.numpy_dtype_promotion("standard"):
-        return _step(problem, state)
+        return _step(problem, state, is_open)
 
 
-def _step(problem: Problem, state: _State) -> tuple[_State, jax.Array]:
+def _step(problem: Problem, state: _State, is_open: jax.Array) -> tuple[_State, jax.Array]:
     """One place more, and which curves are open after it."""
     frame, place, loss, gradient, limits, size, memory = state
     update = jax.vmap(_OPTIMIZER.update, in_axes=-1, out_axes=-1)
@@ -115,7 +115,7 @@ def _step(problem: Problem, state: _State) -> tuple[_State, jax.Array]:
     direction = jnp.asarray(direction, place.dtype)
     slope = jnp.sum(gradient * direction, axis=0)
     is_fresh = memory.count == 0
-    usable = (slope > 0) & (is_fresh | (size > _HOPELESS))
+    usable = is_open & (slope > 0) & (is_fresh | (size > _HOPELESS))
     trial = place - size[None] * direction
     trial_loss, trial_gradient, trial_limits = _looked_at(problem, frame, trial)
     promised = size * slope
@@ -126,7 +126,7 @@ def _step(problem: Problem, state: _State) -> tuple[_State, jax.Array]:
     bent = 2 * (trial_loss - loss + promised)
     share = promised / jnp.where(bent > 0, bent, 1)
     shorter = jnp.where((bent > 0) & (share > _SHORTEST), jnp.minimum(share, _LONGEST), _SHORTEST)
-    forgets = ~usable & ~is_fresh
+    forgets = is_open & ~usable & ~is_fresh
 
     def chosen(new, old, first):
         new, old, first = (jnp.asarray(x, old.dtype) for x in (new, old, first))

@@ -37,12 +37,13 @@ class _State(NamedTuple):
 
 def begin(problem: Problem, level: jax.Array, rate: jax.Array) -> _State:
     """Where searches start, `[curves]`; their first step looks what the loss is there."""
-    curve = problem.curve(level, rate, problem.low, problem.high)
+    unknown = jnp.zeros_like(problem.points.effort)
+    curve = Curve(level, rate, problem.low, problem.high, unknown, unknown)
     loss, damping = jnp.full_like(level, jnp.inf), jnp.full_like(level, FIRST_DAMPING)
     return _State(curve, loss, damping, _limits(curve))
 
 
-def step(problem: Problem, state: _State) -> tuple[_State, jax.Array]:
+def step(problem: Problem, state: _State, is_open: jax.Array) -> tuple[_State, jax.Array]:
     """A damped Newton step, taken where it lowers the loss, and which curves may fall further."""
     curve = state.curve
     is_first = jnp.isinf(state.loss)
@@ -50,7 +51,7 @@ def step(problem: Problem, state: _State) -> tuple[_State, jax.Array]:
     by_level, by_rate = (jnp.where(is_first, 0, x) for x in by_place)
     trial = problem.best_curve(curve.level + by_level, curve.rate + by_rate)
     trial_loss = problem.total(trial)
-    better = trial_loss < state.loss
+    better = is_open & (trial_loss < state.loss)
     now, then = _limits(curve), _limits(trial)
     # After a step that ran into a bound, once more with the limit held there.
     first_try = jnp.all(state.aim == now, axis=0)

@@ -122,7 +122,7 @@ def as_measurements(
 
 
 def usable_points(
-    data: Measurements, points: jax.Array, parameters: int
+    data: Measurements, points: jax.Array, parameters: Any
 ) -> tuple[jax.Array, jax.Array]:
     """Which of `points` a fit uses, `[..., n, points]`, and which curves have too few, `[..., n]`.
 

@@ -36,8 +36,8 @@ class Method(Protocol):
         """The state in which searches start."""
         ...
 
-    def step(self, problem: Problem, state: Any) -> tuple[Any, jax.Array]:
-        """The next state, and `[curves]` which of the searches go on."""
+    def step(self, problem: Problem, state: Any, is_open: jax.Array) -> tuple[Any, jax.Array]:
+        """The next state, where what is not open has not moved, and `[curves]` what goes on."""
         ...
 
     def ends(self, state: Any) -> Ends:
@@ -48,7 +48,7 @@ class Method(Protocol):
 class _Work(NamedTuple):
     """What is worked on, by place: number of the search, its steps, whether it goes on, its state.
 
-    `waiting` is the first of those that wait.
+    `waiting` is the first of those that wait, `found` are rows of `Ends`.
     """
 
     waiting: jax.Array
@@ -56,7 +56,7 @@ class _Work(NamedTuple):
     steps: jax.Array
     is_open: jax.Array
     state: Any
-    found: Ends
+    found: jax.Array
 
 
 def run(
@@ -77,6 +77,9 @@ def run(
     is_before = place[None] < place[:, None]
     order = jnp.argsort(~wanted).astype(jnp.int32)  # a stable sort
     count = jnp.sum(wanted, dtype=jnp.int32)
+    # One matrix holds all that belongs to a curve, and another all that is found.
+    columns = problem.columns
+    starts = jnp.stack([level, rate])
 
     def goes_on(work):
         return work.waiting < count
@@ -86,9 +89,9 @@ def run(
         turn = work.waiting + jnp.sum(free[None] & is_before, axis=1, dtype=jnp.int32)
         next_one = jnp.where(turn < count, order.at[turn].get(mode="clip"), searches)
         search = jnp.where(free, next_one, work.search)
-        part = problem.of(search % size)
-        starts = (x.at[search].get(mode="clip") for x in (level, rate))
-        state = _chosen(free, method.begin(part, *starts), work.state)
+        part = problem.of_columns(columns[:, search % size])
+        state = method.begin(part, *starts.at[:, search].get(mode="clip"))
+        state = _chosen(free, state, work.state)
         waiting = work.waiting + jnp.sum(free, dtype=jnp.int32)
         enough = jnp.where(waiting < count, int(width * (1 - _FREE)), 0)
 
@@ -97,27 +100,26 @@ def run(
 
         def steps_on(carry):
             steps, is_open, state = carry
-            new, stays_open = method.step(part, state)
-            state = _chosen(is_open, new, state)
+            state, goes_on = method.step(part, state, is_open)
             steps += 1
-            return steps, is_open & stays_open & (steps < method.STEPS), state
+            return steps, is_open & goes_on & (steps < method.STEPS), state
 
         carry = jnp.where(free, 0, work.steps), search < searches, state
         steps, is_open, state = jax.lax.while_loop(some_are_open, steps_on, carry)
-        found = jax.tree.map(
-            lambda x, y: x.at[search].set(y, mode="drop"), work.found, method.ends(state)
-        )
+        found = work.found.at[:, search].set(jnp.stack(method.ends(state)), mode="drop")
         return _Work(waiting, search, steps, is_open, state, found)
 
     # All places are free at first. What is carried must vary over devices as the curves do.
     none = count - count
-    shapes = jax.eval_shape(lambda: method.begin(problem.of(place), level[:width], rate[:width]))
-    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype) + none.astype(x.dtype), shapes)
+    shapes = jax.eval_shape(lambda: method.begin(problem, level[:size], rate[:size]))
+    state = jax.tree.map(
+        lambda x: jnp.zeros((*x.shape[:-1], width), x.dtype) + none.astype(x.dtype), shapes
+    )
     nobody = none + jnp.zeros(width, jnp.int32)
-    nothing = (jnp.zeros_like(level), jnp.zeros_like(level), jnp.full_like(level, jnp.inf))
-    found = Ends(level, rate, *nothing)
+    unknown = jnp.zeros_like(level)
+    found = jnp.stack([level, rate, unknown, unknown, unknown + jnp.inf])
     work = _Work(none, nobody, nobody, nobody > 0, state, found)
-    return jax.lax.while_loop(goes_on, further, work).found
+    return Ends(*jax.lax.while_loop(goes_on, further, work).found)
 
 
 def _chosen(where: jax.Array, new: Any, old: Any) -> Any:

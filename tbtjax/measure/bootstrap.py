@@ -417,8 +417,9 @@ def _draw_around_fit(
     data = as_measurements(steps, scores, questions, stderr, lower, upper, deviance=False)
     if groups is not None:
         data = joined(data, group_numbers(groups, data.invalid.shape))
-    key, other = jax.random.split(jax.random.split(key, rounds + 1)[number + 1])
-    shape = copies.chi2.shape
+    keys = jax.random.split(jax.random.split(key, rounds + 1)[number + 1])
+    shape = (*copies.chi2.shape, data.score.shape[-1])
+    normal, other = jax.vmap(lambda key: jax.random.normal(key, shape, data.score.dtype))(keys)
     curves, chi2, dof = jax.tree.map(lambda x: x[0], (copies.curves, copies.chi2, copies.dof))
     alpha, beta, lower, upper = (x[..., None] for x in dataclasses.astuple(curves))
     center = lower + (upper - lower) * jax.nn.sigmoid(alpha + beta * data.effort)
@@ -426,14 +427,14 @@ def _draw_around_fit(
         # χ² of these degrees of freedom as a sum of squares: a sampler of the gamma distribution
         # takes longer to compile than all the rest.
         degrees = jnp.maximum(dof, 1)[..., None]
-        squares = jax.random.normal(other, (*shape, data.score.shape[-1]), center.dtype) ** 2
-        drawn = jnp.sum(jnp.where(jnp.arange(squares.shape[-1]) < degrees, squares, 0), axis=-1)
+        squares = jnp.where(jnp.arange(shape[-1]) < degrees, other**2, 0)
+        drawn = jnp.sum(squares, axis=-1)
         ratio = jnp.where(dof > 0, chi2, 0) / drawn
         variance = jnp.where(data.weighted, jnp.maximum(ratio, 1), ratio)
     else:
         degrees = jnp.maximum(dof, 1).astype(center.dtype)
-        variance = jnp.broadcast_to(jnp.where(data.weighted, 1, chi2 / degrees), shape)
-    return _draw(key, data, center, variance, noise)
+        variance = jnp.broadcast_to(jnp.where(data.weighted, 1, chi2 / degrees), shape[:-1])
+    return _draw(keys[0], normal, data, center, variance, noise)
 
 
 @functools.partial(jax.jit, static_argnames=("resamples", "noise"))
@@ -446,21 +447,29 @@ def _draw_around_scores(key, steps, scores, questions, stderr, lower, upper, *, 
         center = (count + 0.5) / (data.questions + 1)
         center = jnp.where(data.questions > 0, center, data.score)
     known = jnp.where(data.weighted, 1, jnp.nan).astype(center.dtype)
-    return _draw(key, data, center, jnp.broadcast_to(known, (resamples, *known.shape)), noise)
+    normal = jax.random.normal(key, (resamples, *center.shape), center.dtype)
+    return _draw(key, normal, data, center, jnp.broadcast_to(known, normal.shape[:-1]), noise)
 
 
 def _draw(
-    key: jax.Array, data: Measurements, center: jax.Array, variance: jax.Array, noise: Noise
+    key: jax.Array,
+    normal: jax.Array,
+    data: Measurements,
+    center: jax.Array,
+    variance: jax.Array,
+    noise: Noise,
 ) -> jax.Array:
-    """Scores around `center`, `[..., n, points]`, of `variance`·σ², `[resamples, ..., n]`."""
-    shape = (*variance.shape, center.shape[-1])
+    """Scores around `center`, `[..., n, points]`, of `variance`·σ², `[resamples, ..., n]`.
+
+    Gaussian noise is made of `normal`, `[resamples, ..., n, points]`, counts are drawn by `key`.
+    """
     sigma = jnp.sqrt(variance[..., None] / data.weight)
-    drawn = center + sigma * jax.random.normal(key, shape, center.dtype)
+    drawn = center + sigma * normal
     if noise == "binomial":
         share = jnp.clip(jnp.where(jnp.isnan(center), 0, center), 0, 1)
         counted = (data.questions > 0) & ~jnp.isnan(variance)[..., None]
-        whole = jnp.broadcast_to(jnp.round(data.questions), shape)
-        right = jax.random.binomial(key, whole, share, shape, center.dtype)
+        whole = jnp.broadcast_to(jnp.round(data.questions), normal.shape)
+        right = jax.random.binomial(key, whole, share, whole.shape, center.dtype)
         known = counted & ~jnp.isnan(center)
         drawn = jnp.where(known, right / jnp.maximum(whole, 1), drawn)
     return jnp.where(data.measured, jnp.clip(drawn, 0, 1), jnp.nan)
