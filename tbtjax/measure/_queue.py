@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tbtjax.measure._minimize import Problem
 
@@ -73,8 +74,7 @@ def run(
     """
     size, searches = problem.low.size, level.size
     width = min(size, _WIDTH)
-    place = jnp.arange(width)
-    is_before = place[None] < place[:, None]
+    is_before = np.tri(width, k=-1, dtype=bool)  # [i, j]: place j is before place i
     order = jnp.argsort(~wanted).astype(jnp.int32)  # a stable sort
     count = jnp.sum(wanted, dtype=jnp.int32)
     # One matrix holds all that belongs to a curve, and another all that is found.

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tbtjax.measure._minimize import STEEPEST, Curve, Problem
 from tbtjax.measure._queue import Method, run
@@ -52,10 +53,10 @@ def start(problem: Problem) -> Starts:
         lambda x: x.astype(jnp.float32),
         (columns, (low - mean, high - mean, level, rate, first, last, middle)),
     )
-    rates = jnp.geomspace(_SLOWEST, _FASTEST, _RATES, dtype=jnp.float32)
+    rates = np.geomspace(_SLOWEST, _FASTEST, _RATES, dtype=np.float32)
     if not problem.free:  # free limits may change places, which turns the sign
-        rates = jnp.concatenate([-rates, rates])
-    shares = jnp.linspace(0, 1, _MIDPOINTS, dtype=jnp.float32)
+        rates = np.concatenate([-rates, rates])
+    shares = np.linspace(0, 1, _MIDPOINTS, dtype=np.float32)
     midpoints = first[None] + (last - first)[None] * shares[:, None]
     limits = low[None], high[None]
     kinds = jnp.asarray([[False], [True]])
@@ -76,15 +77,15 @@ def start(problem: Problem) -> Starts:
         return (least, apart, *best), None
 
     steepest = jnp.clip(rate, -STEEPEST, STEEPEST)
-    is_steep = jnp.abs(jnp.append(rates[:1], rates)) > _STEEP
+    is_steep = np.abs(np.append(rates[:1], rates)) > _STEEP
     # The slowest of the rates that jump: the one before it bends, and is of the same sign.
-    is_border = is_steep & ~jnp.roll(is_steep, 1)
+    is_border = is_steep & ~np.roll(is_steep, 1)
     nodes = jnp.concatenate([steepest[None], rates[:, None] + jnp.zeros_like(rate)[None]])
     none = jnp.stack([jnp.zeros_like(level)] * 2)
     best = none + jnp.inf, none + level[None], none + rate[None]
     found = (none[0], none[0] > 0, *best)
     (_, apart, _, level, rate), _ = jax.lax.scan(
-        look, found, (nodes, jnp.arange(len(nodes)) > 0, is_border)
+        look, found, (nodes, np.arange(len(nodes)) > 0, is_border)
     )
     return Starts(level.astype(dtype), rate.astype(dtype), apart)
 
