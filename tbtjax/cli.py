@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A terminal that has no Δ gets a question mark for it, not a traceback.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    options = _parser().parse_args(arguments)
     if arguments is None:
-        _keep_programs()
+        _keep_programs()  # before options are read, which imports JAX for some of them
+    options = _parser().parse_args(arguments)
     try:
         code = options.run(options)
         if arguments is None and getattr(options, "leaves_at_once", False):
@@ -84,6 +84,8 @@ def _keep_programs() -> None:
     with contextlib.suppress(OSError):
         os.makedirs(folder, exist_ok=True)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+        # Small programs too: they are many.
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def _parser() -> _Parser:

@@ -43,6 +43,9 @@ from tbtjax.curves import PowerLaw
 from tbtjax.effort import just_overtake_effort
 from tbtjax.game import RankingGame, check_game
 
+#: Levels looked at before ends of stretches are located.
+_SCAN_LEVELS = 256
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +104,7 @@ class StabilizingThreshold(Record):
 
 
 def stabilizing_threshold(
-    game: RankingGame, deviations: Deviations = "all", *, scan_levels: int = 256
+    game: RankingGame, deviations: Deviations = "all", *, scan_levels: int = _SCAN_LEVELS
 ) -> StabilizingThreshold:
     """The first tune-before-test level from which on nobody gains by additional effort.
 
@@ -141,11 +144,21 @@ def stabilizing_threshold(
     check_deviations(deviations)
     if isinstance(scan_levels, bool) or not isinstance(scan_levels, int) or scan_levels < 2:
         raise ValueError(f"scan_levels must be an integer of 2 or more; got {scan_levels!r}")
-    return _threshold(game, deviations, scan_levels)
+    return _threshold(game, deviations, scan_levels, True)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _threshold(game: RankingGame, deviations: Deviations, scan_levels: int):
+def threshold_of_few(game: RankingGame, deviations: Deviations) -> StabilizingThreshold:
+    """`stabilizing_threshold` by the complete roads alone: half to compile, slower for many games.
+
+    Args:
+      game: any batch `[...]` of games.
+      deviations: as in `stabilizing_threshold`.
+    """
+    return _threshold(game, deviations, _SCAN_LEVELS, False)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _threshold(game: RankingGame, deviations: Deviations, scan_levels: int, has_fast_roads: bool):
     n = game.num_models
     shape = game.batch_shape
     game = align(game)
@@ -153,7 +166,7 @@ def _threshold(game: RankingGame, deviations: Deviations, scan_levels: int):
     if isinstance(game.curves, PowerLaw):
         complete = functools.partial(all_levels, deviations=deviations)
         roads, pair_roads = Roads(complete), Roads(all_by_pair)
-        if n >= 2 and game.present is None:
+        if has_fast_roads and n >= 2 and game.present is None:
             roads, pair_roads = (
                 Roads(first, rest, functools.partial(first, unroll=PAIRS_AT_ONCE))
                 for first, rest in (

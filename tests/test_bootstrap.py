@@ -51,6 +51,19 @@ def test_the_spread_of_resamples_is_that_of_linear_theory(noise, scores, x64):
     np.testing.assert_array_equal(drawn.curves.alpha, again.curves.alpha)
 
 
+def test_resamples_under_jit_are_those_outside(scores, x64):
+    def curves(key):
+        options = {"questions": 4000, "lower": 0.25, "resamples": 500, "noise": "gaussian"}
+        return bootstrap_power_law(key, STEPS, scores, **options).curves
+
+    key = jax.random.key(3)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-8),
+        jax.jit(curves)(key),
+        curves(key),
+    )
+
+
 def test_a_misfit_has_wide_resamples_where_overdispersed(x64):
     bent = 0.55 + 0.06 * (np.arange(10) > 4) * np.ones((3, 1))
     spread = {}

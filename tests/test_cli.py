@@ -309,3 +309,20 @@ def test_packaged_data(run):
         assert model["lower"] == 0.1
     assert [row["worth"] for row in document["thresholds"]] == [10, 100, 1000]
     assert "Δ*" in out
+
+
+def test_the_command_keeps_its_programs(tmp_path):
+    words = ["tbtjax", "analyze", "missing.csv", "--rewards", "top-k:1"]
+    script = f"""
+import sys
+from tbtjax.cli import main
+sys.argv = {words}
+assert main() == 2
+import jax
+print(jax.config.jax_compilation_cache_dir)
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    environment["XDG_CACHE_HOME"] = str(tmp_path)
+    command = [sys.executable, "-c", script]
+    found = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert found.stdout.startswith(str(tmp_path / "tbtjax"))

@@ -11,6 +11,7 @@ from scipy.special import expit
 from tbtjax.measure import (
     _levenberg,
     _minimize,
+    _queue,
     fit_power_law,
     read_trajectories,
 )
@@ -56,8 +57,8 @@ def best(resampled):
             def look(least, node):
                 share, rate = node
                 level = -rate * (first + (last - first) * share)
-                found = _levenberg.descend(problem, level, rate * ones, ones > 0)
-                return jnp.minimum(least, problem.total(problem.best_curve(*found))), None
+                found = _queue.run(_levenberg, problem, level, rate * ones, ones > 0)
+                return jnp.minimum(least, found.loss), None
 
             flat = problem.total(problem.constant())
             return jax.lax.scan(look, flat, (shares, rates))[0]

@@ -12,6 +12,7 @@ from random_games import DIFFERENT_LIMIT_KINDS, EQUAL_LIMIT_KINDS, KINDS, random
 
 import tbtjax
 from tbtjax import Status, linear_cost, power_law, ranking_game, stabilizing_threshold
+from tbtjax.threshold import threshold_of_few
 
 #: Games of most tests, so that they share a program for each kind of limits: compiling one takes
 #: longer than solving a million games.
@@ -42,10 +43,10 @@ def costs_of_models(games):
     return games | {"cost_rate": np.broadcast_to(games["cost_rate"], games["alpha"].shape)}
 
 
-def assert_right(games, deviations):
+def assert_right(games, deviations, threshold=stabilizing_threshold):
     """No game differs from the reference by more than 1e-9, or 4 ulps of its inputs make."""
     with jax.enable_x64(True):
-        answer = as_answer(stabilizing_threshold(as_game(games), deviations))
+        answer = as_answer(threshold(as_game(games), deviations))
     assert oracles.disagreements(games, answer, deviations) == []
 
 
@@ -53,6 +54,11 @@ def assert_right(games, deviations):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_class_agrees_with_the_reference(kind, deviations):
     assert_right(costs_of_models(random_games(21, GAMES, MODELS, kind)), deviations)
+
+
+@pytest.mark.parametrize("kind", [min(EQUAL_LIMIT_KINDS), min(DIFFERENT_LIMIT_KINDS)])
+def test_without_fast_roads(kind):
+    assert_right(random_games(23, GAMES, MODELS, kind), "all", threshold_of_few)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import optax
 
 from tbtjax.measure._minimize import Problem, indistinct, unsettled
-from tbtjax.measure._open import work_on_open
 from tbtjax.measure._precision import covariance_at, least_precision
+from tbtjax.measure._queue import Ends
 
-#: Places looked at, and pairs of differences remembered: two parameters need few.
-_STEPS, _MEMORY = 60, 4
+#: The most places looked at.
+STEPS: int = 60
+#: Pairs of differences remembered: two parameters need few.
+_MEMORY = 4
 #: A step is taken where the loss falls by this share of what its slope promises. One that is not is
 #: shortened, to the minimum of a parabola within these bounds; once it is shorter than the last of
 #: them, the memory is given up.
@@ -49,31 +51,26 @@ class _State(NamedTuple):
     place: jax.Array
     loss: jax.Array
     gradient: jax.Array
+    limits: jax.Array
     size: jax.Array
     memory: Any
 
 
-def descend(
-    problem: Problem, level: jax.Array, rate: jax.Array, is_open: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """L-BFGS from (level, rate), `[curves]`, with steps shortened until the loss falls.
-
-    Curves that are not `is_open`, `[curves]`, stay where they are.
-    """
+def begin(problem: Problem, level: jax.Array, rate: jax.Array) -> _State:
+    """L-BFGS from (level, rate), `[curves]`, with steps shortened until the loss falls."""
     frame = _frame(problem, level, rate)
     place = jnp.stack([jnp.zeros_like(level), jnp.zeros_like(rate)])
-    loss, gradient = _loss_and_gradient(problem, frame, place)
     # Optax mixes dtypes of counters and of weights, which a caller may have forbidden.
     with jax.numpy_dtype_promotion("standard"):
         memory = jax.vmap(_OPTIMIZER.init, in_axes=-1, out_axes=-1)(place)
-        # What Optax makes of nothing must vary over devices as the curves do.
-        none = jnp.isnan(level) & False
-        memory = jax.tree.map(
-            lambda x: x + none.astype(x.dtype).reshape(*[1] * (x.ndim - 1), -1), memory
-        )
-        state = _State(frame, place, loss, gradient, jnp.ones_like(level), memory)
-        found = work_on_open(_step, problem, state, is_open, _STEPS)
-    return found.frame.parameters(found.place)
+    loss, gradient, limits = _looked_at(problem, frame, place)
+    return _State(frame, place, loss, gradient, limits, jnp.ones_like(level), memory)
+
+
+def ends(state: _State) -> Ends:
+    """Where the searches are."""
+    level, rate = state.frame.parameters(state.place)
+    return Ends(level, rate, state.limits[0], state.limits[1], state.loss)
 
 
 def _frame(problem: Problem, level: jax.Array, rate: jax.Array) -> _Frame:
@@ -88,29 +85,39 @@ def _frame(problem: Problem, level: jax.Array, rate: jax.Array) -> _Frame:
     return _Frame(level, rate, first, mixed, second)
 
 
-def _loss_and_gradient(
+def _looked_at(
     problem: Problem, frame: _Frame, place: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """`[curves]` and `[2, curves]`. At their best the limits do not count, to first order."""
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Loss, `[curves]`, its gradient and the limits, `[2, curves]`, at a place.
+
+    At their best the limits do not count in the gradient, to first order.
+    """
     curve = problem.best_curve(*frame.parameters(place))
     pull = (curve.upper - curve.lower)[None] * curve.rise * curve.fall * problem.pull(curve)
     by_rate = -2 * jnp.sum(pull * problem.points.effort, axis=0)
     by_rate = jnp.where(problem.fitted(curve)[1], by_rate, 0)
-    return problem.total(curve), frame.by_place(-2 * jnp.sum(pull, axis=0), by_rate)
+    gradient = frame.by_place(-2 * jnp.sum(pull, axis=0), by_rate)
+    return problem.total(curve), gradient, jnp.stack([curve.lower, curve.upper])
 
 
-def _step(problem: Problem, state: _State) -> tuple[_State, jax.Array]:
+def step(problem: Problem, state: _State, is_open: jax.Array) -> tuple[_State, jax.Array]:
     """One place more, and which curves are open after it."""
-    frame, place, loss, gradient, size, memory = state
+    with jax.numpy_dtype_promotion("standard"):
+        return _step(problem, state, is_open)
+
+
+def _step(problem: Problem, state: _State, is_open: jax.Array) -> tuple[_State, jax.Array]:
+    """One place more, and which curves are open after it."""
+    frame, place, loss, gradient, limits, size, memory = state
     update = jax.vmap(_OPTIMIZER.update, in_axes=-1, out_axes=-1)
     direction, longer_memory = update(gradient, memory, place)
     # In 64-bit mode Optax weighs in float64, whatever it is given.
     direction = jnp.asarray(direction, place.dtype)
     slope = jnp.sum(gradient * direction, axis=0)
     is_fresh = memory.count == 0
-    usable = (slope > 0) & (is_fresh | (size > _HOPELESS))
+    usable = is_open & (slope > 0) & (is_fresh | (size > _HOPELESS))
     trial = place - size[None] * direction
-    trial_loss, trial_gradient = _loss_and_gradient(problem, frame, trial)
+    trial_loss, trial_gradient, trial_limits = _looked_at(problem, frame, trial)
     promised = size * slope
     falls = (trial_loss <= loss - _SUFFICIENT * promised) & (trial_loss < loss)
     # Where rounding hides a fall the gradient tells.
@@ -119,7 +126,7 @@ def _step(problem: Problem, state: _State) -> tuple[_State, jax.Array]:
     bent = 2 * (trial_loss - loss + promised)
     share = promised / jnp.where(bent > 0, bent, 1)
     shorter = jnp.where((bent > 0) & (share > _SHORTEST), jnp.minimum(share, _LONGEST), _SHORTEST)
-    forgets = ~usable & ~is_fresh
+    forgets = is_open & ~usable & ~is_fresh
 
     def chosen(new, old, first):
         new, old, first = (jnp.asarray(x, old.dtype) for x in (new, old, first))
@@ -131,6 +138,7 @@ def _step(problem: Problem, state: _State) -> tuple[_State, jax.Array]:
         jnp.where(better[None], trial, place),
         jnp.where(better, trial_loss, loss),
         jnp.where(better[None], trial_gradient, gradient),
+        jnp.where(better[None], trial_limits, limits),
         jnp.where(better | forgets, 1, size * shorter),
         jax.tree.map(chosen, longer_memory, memory, first),
     )

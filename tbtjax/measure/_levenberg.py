@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from tbtjax.measure._minimize import Curve, Problem, unsettled
-from tbtjax.measure._open import work_on_open
 from tbtjax.measure._precision import least_precision
+from tbtjax.measure._queue import Ends
 from tbtjax.measure._sums import divide, sigmoids
 
-#: Steps from a start of the grid: more change hardly any fit.
-_STEPS = 30
+#: Steps from a start of the grid, the look at the start included: more change hardly any fit.
+STEPS: int = 31
 #: Damping relative to the diagonal: where it starts, its least and most, and how it changes.
 FIRST_DAMPING = 1e-2
 _LEAST, _MOST, _EASED, _TIGHTENED = 1e-8, 1e8, 0.1, 4.0
@@ -35,43 +35,48 @@ class _State(NamedTuple):
     aim: jax.Array
 
 
-def descend(
-    problem: Problem, level: jax.Array, rate: jax.Array, is_open: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Damped Newton steps from (level, rate), `[curves]`, each of which lowers the loss.
+def begin(problem: Problem, level: jax.Array, rate: jax.Array) -> _State:
+    """Where searches start, `[curves]`; their first step looks what the loss is there."""
+    unknown = jnp.zeros_like(problem.points.effort)
+    curve = Curve(level, rate, problem.low, problem.high, unknown, unknown)
+    loss, damping = jnp.full_like(level, jnp.inf), jnp.full_like(level, FIRST_DAMPING)
+    return _State(curve, loss, damping, _limits(curve))
 
-    Curves that are not `is_open`, `[curves]`, stay where they are.
-    """
 
-    def step(problem, state):
-        (by_level, by_rate), fall = _step(problem, state)
-        curve = state.curve
-        trial = problem.best_curve(curve.level + by_level, curve.rate + by_rate)
-        trial_loss = problem.total(trial)
-        better = trial_loss < state.loss
-        now, then = _limits(curve), _limits(trial)
-        # After a step that ran into a bound, once more with the limit held there.
-        first_try = jnp.all(state.aim == now, axis=0)
-        bounded = jnp.any(_at_bound(problem, then) & ~_at_bound(problem, now), axis=0)
-        again = ~better & first_try & bounded
-        damping = next_damping(state.damping, better)
-        # A damping that has sunk far below the first is not raised little by little.
-        damping = jnp.where(better, damping, jnp.maximum(damping, FIRST_DAMPING))
-        damping = jnp.where(again, state.damping, damping)
-        curve = jax.tree.map(
-            lambda x, y: jnp.where(better if x.ndim == 1 else better[None], x, y), trial, curve
-        )
-        loss = jnp.where(better, trial_loss, state.loss)
-        aim = jnp.where((better | again)[None], then, now)
-        # What damping holds back may still fall far.
-        free = state.damping <= FIRST_DAMPING
-        open = again | ~free & (state.damping < _MOST) | unsettled(problem, fall, loss, better)
-        return _State(curve, loss, damping, aim), open
+def step(problem: Problem, state: _State, is_open: jax.Array) -> tuple[_State, jax.Array]:
+    """A damped Newton step, taken where it lowers the loss, and which curves may fall further."""
+    curve = state.curve
+    is_first = jnp.isinf(state.loss)
+    by_place, fall = _step(problem, state)
+    by_level, by_rate = (jnp.where(is_first, 0, x) for x in by_place)
+    trial = problem.best_curve(curve.level + by_level, curve.rate + by_rate)
+    trial_loss = problem.total(trial)
+    better = is_open & (trial_loss < state.loss)
+    now, then = _limits(curve), _limits(trial)
+    # After a step that ran into a bound, once more with the limit held there.
+    first_try = jnp.all(state.aim == now, axis=0)
+    bounded = jnp.any(_at_bound(problem, then) & ~_at_bound(problem, now), axis=0)
+    again = ~better & first_try & bounded
+    damping = next_damping(state.damping, better)
+    # A damping that has sunk far below the first is not raised little by little.
+    damping = jnp.where(better, damping, jnp.maximum(damping, FIRST_DAMPING))
+    damping = jnp.where(again | is_first, state.damping, damping)
+    curve = jax.tree.map(
+        lambda x, y: jnp.where(better if x.ndim == 1 else better[None], x, y), trial, curve
+    )
+    loss = jnp.where(better, trial_loss, state.loss)
+    aim = jnp.where((better | again)[None], then, now)
+    # What damping holds back may still fall far.
+    free = state.damping <= FIRST_DAMPING
+    held_back = ~free & (state.damping < _MOST)
+    may_fall = again | held_back | unsettled(problem, fall, loss, better)
+    return _State(curve, loss, damping, aim), is_first | may_fall
 
-    first = problem.best_curve(level, rate)
-    state = _State(first, problem.total(first), jnp.full_like(level, FIRST_DAMPING), _limits(first))
-    found = work_on_open(step, problem, state, is_open, _STEPS)
-    return found.curve.level, found.curve.rate
+
+def ends(state: _State) -> Ends:
+    """Where the searches are."""
+    level, rate, lower, upper, *_ = state.curve
+    return Ends(level, rate, lower, upper, state.loss)
 
 
 def next_damping(damping: jax.Array, better: jax.Array) -> jax.Array:

@@ -63,6 +63,13 @@ def as_arguments(
     return [arrays.get(name) for name in names]
 
 
+def full_shape(arguments: list[jax.Array | None]) -> tuple[int, ...]:
+    """`[..., n, points]` of all curves, of the arguments as `as_arguments` gives them."""
+    measured = [x.shape for x in arguments[:4] if x is not None]
+    limits = [(*x.shape, 1) for x in arguments[4:] if x is not None]
+    return jnp.broadcast_shapes(*measured, *limits)
+
+
 def as_measurements(
     steps: jax.Array,
     scores: jax.Array,
@@ -115,7 +122,7 @@ def as_measurements(
 
 
 def usable_points(
-    data: Measurements, points: jax.Array, parameters: int
+    data: Measurements, points: jax.Array, parameters: Any
 ) -> tuple[jax.Array, jax.Array]:
     """Which of `points` a fit uses, `[..., n, points]`, and which curves have too few, `[..., n]`.
 

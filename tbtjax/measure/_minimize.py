@@ -89,12 +89,17 @@ class Problem:
     free: bool
     loss: str
 
-    def of(self, index: jax.Array) -> "Problem":
-        """The problem of the curves of these numbers; one too large counts as the last."""
-        named = {name: getattr(self, name) for name in ("points", "low", "high", "noise")}
-        return dataclasses.replace(
-            self, **jax.tree.map(lambda x: jnp.take(x, index, axis=-1, mode="clip"), named)
-        )
+    @property
+    def columns(self) -> jax.Array:
+        """All that belongs to a curve in a column, `[rows, curves]`."""
+        rows = [*self.points, self.low[None], self.high[None], self.noise[None]]
+        return jnp.concatenate(rows)
+
+    def of_columns(self, columns: jax.Array) -> "Problem":
+        """The problem of other curves, given by such columns."""
+        points = columns[:-3].reshape(len(self.points), -1, columns.shape[1])
+        low, high, noise = columns[-3:]
+        return dataclasses.replace(self, points=Points(*points), low=low, high=high, noise=noise)
 
     @property
     def rounding(self) -> jax.Array:

@@ -55,17 +55,19 @@ def inverse_of_precision(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def diagonal(matrix: jax.Array) -> jax.Array:
     """`[k, curves]` diagonal of `[k, k, curves]`."""
-    return jnp.diagonal(matrix, axis1=0, axis2=1).T
+    return jnp.sum(jnp.where(jnp.eye(len(matrix), dtype=bool)[..., None], matrix, 0), axis=0)
 
 
 def _inverse(matrix: jax.Array) -> jax.Array:
     """Inverse of small positive definite matrices, by Gauss-Jordan sweeps without pivoting."""
+    number = jnp.arange(len(matrix))
 
     def sweep(k, matrix):
-        pivot, column = matrix[k, k], matrix[:, k]
+        is_row, is_column = (number == k)[:, None, None], (number == k)[None, :, None]
+        column, pivot = matrix[:, k], matrix[k, k]
+        # The column at hand makes room for that of the inverse.
+        matrix = jnp.where(is_column, is_row.astype(matrix.dtype), matrix)
         row = matrix[k] / pivot[None]
-        swept = matrix - column[:, None] * row[None]
-        swept = swept.at[:, k].set(-(column / pivot[None]))
-        return swept.at[k].set(row).at[k, k].set(1 / pivot)
+        return jnp.where(is_row, row[None], matrix - column[:, None] * row[None])
 
-    return jax.lax.fori_loop(0, matrix.shape[0], sweep, matrix)
+    return jax.lax.fori_loop(0, len(matrix), sweep, matrix)

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 
 from tbtjax.measure import _lbfgs, _levenberg, _shared
 from tbtjax.measure._minimize import Points, Problem
+from tbtjax.measure._queue import Method
 from tbtjax.measure._starts import best_from_starts
 from tbtjax.measure._summary import Minimum, summarize
 
 #: The searches by name.
-METHODS = {"levenberg-marquardt": _levenberg, "lbfgs": _lbfgs}
+METHODS: dict[str, Method] = {"levenberg-marquardt": _levenberg, "lbfgs": _lbfgs}
 #: Numbers of curves filled up to. The last is the most that are worked on at once: few enough for
 #: their start grids to stay in cache.
 _SIZES = (64, 256, 1024)
@@ -107,8 +108,7 @@ def search(chunks: Batch, *, free: bool, loss: str, method: str) -> Minimum:
         points, center, low, high, noise, group = columns
         problem = Problem(points, low, high, noise, free, loss)
         if group is None:
-            level, rate = best_from_starts(METHODS[method].descend, problem)
-            found = summarize(problem, level, rate, center)
+            found = summarize(problem, best_from_starts(METHODS[method], problem), center)
         else:
             found = _shared.best_of_groups(problem, center, group)
         return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), found)

@@ -65,7 +65,7 @@ def best_of_groups(problem: Problem, center: jax.Array, group: jax.Array) -> Min
         known = best[0]
         limits = jnp.where(is_first, limits, jnp.stack([known.lower, known.upper]))
         at = dataclasses.replace(problem, low=limits[0], high=limits[1])
-        first = problem.curve(*best_from_starts(_levenberg.descend, at), *limits)
+        first = best_from_starts(_levenberg, at)
         # Once limits are known, what a curve has there may be the best it can have.
         is_better = is_first | (problem.total(first) < problem.total(known))
         found = _descend(problem, _chosen(is_better, first, known), group)

@@ -1,20 +1,19 @@
 """Where searches start, and which of them are run."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from tbtjax.measure._minimize import STEEPEST, Problem
+from tbtjax.measure._minimize import STEEPEST, Curve, Problem
+from tbtjax.measure._queue import Method, run
 from tbtjax.measure._sums import Regression, divide, weighted_line, weighted_mean
 
 #: Starts: midpoints over the measured range and half a unit of x beyond, and rates.
 _MIDPOINTS, _RATES, _SLOWEST, _FASTEST = 18, 8, 0.15, 12.0
 #: A curve with a larger |rate| jumps: hardly more than a point lies on the way up.
 _STEEP = 2.0
-#: The most searches that are run at once: few enough for their points to stay in cache.
-_WIDTH = 128
 #: Logits of starts are cut off here, where odds are not yet beyond single precision.
 _REACH = 85.0
 
@@ -54,10 +53,10 @@ def start(problem: Problem) -> Starts:
         lambda x: x.astype(jnp.float32),
         (columns, (low - mean, high - mean, level, rate, first, last, middle)),
     )
-    rates = jnp.geomspace(_SLOWEST, _FASTEST, _RATES, dtype=jnp.float32)
+    rates = np.geomspace(_SLOWEST, _FASTEST, _RATES, dtype=np.float32)
     if not problem.free:  # free limits may change places, which turns the sign
-        rates = jnp.concatenate([-rates, rates])
-    shares = jnp.linspace(0, 1, _MIDPOINTS, dtype=jnp.float32)
+        rates = np.concatenate([-rates, rates])
+    shares = np.linspace(0, 1, _MIDPOINTS, dtype=np.float32)
     midpoints = first[None] + (last - first)[None] * shares[:, None]
     limits = low[None], high[None]
     kinds = jnp.asarray([[False], [True]])
@@ -78,51 +77,26 @@ def start(problem: Problem) -> Starts:
         return (least, apart, *best), None
 
     steepest = jnp.clip(rate, -STEEPEST, STEEPEST)
-    is_steep = jnp.abs(jnp.append(rates[:1], rates)) > _STEEP
+    is_steep = np.abs(np.append(rates[:1], rates)) > _STEEP
     # The slowest of the rates that jump: the one before it bends, and is of the same sign.
-    is_border = is_steep & ~jnp.roll(is_steep, 1)
+    is_border = is_steep & ~np.roll(is_steep, 1)
     nodes = jnp.concatenate([steepest[None], rates[:, None] + jnp.zeros_like(rate)[None]])
     none = jnp.stack([jnp.zeros_like(level)] * 2)
     best = none + jnp.inf, none + level[None], none + rate[None]
     found = (none[0], none[0] > 0, *best)
     (_, apart, _, level, rate), _ = jax.lax.scan(
-        look, found, (nodes, jnp.arange(len(nodes)) > 0, is_border)
+        look, found, (nodes, np.arange(len(nodes)) > 0, is_border)
     )
     return Starts(level.astype(dtype), rate.astype(dtype), apart)
 
 
-def best_from_starts(
-    descend: Callable[[Problem, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
-    problem: Problem,
-) -> tuple[jax.Array, jax.Array]:
-    """The better (level, rate), `[curves]`, of where `descend` leads from the starts."""
+def best_from_starts(method: Method, problem: Problem) -> Curve:
+    """The best of the curves that searches from the starts end at."""
     level, rate, apart = start(problem)
-    size = problem.low.size
-    width = min(size, _WIDTH)
     wanted = jnp.concatenate([jnp.ones_like(apart), apart])
-    # All first starts, and those of the second that are worth it, closed up.
-    (number,) = jnp.nonzero(wanted, size=-(-2 * size // width) * width, fill_value=2 * size)
-    rounds = -(-jnp.sum(wanted, dtype=jnp.int32) // width)
-    starts = level.reshape(-1), rate.reshape(-1)
-
-    def goes_on(carry):
-        return carry[0] < rounds
-
-    def further(carry):
-        count, found = carry
-        index = jax.lax.dynamic_slice_in_dim(number, count * width, width)
-        part = problem.of(index % size)
-        first_level, first_rate = (x.at[index].get(mode="clip") for x in starts)
-        here = descend(part, first_level, first_rate, index < 2 * size)
-        new = (*here, part.total(part.best_curve(*here)))
-        found = tuple(x.at[index].set(y, mode="drop") for x, y in zip(found, new, strict=True))
-        return count + 1, found
-
-    found = (*starts, jnp.full_like(starts[0], jnp.inf))
-    _, found = jax.lax.while_loop(goes_on, further, (jnp.int32(0), found))
-    level, rate, losses = (x.reshape(2, -1) for x in found)
-    is_first = losses[0] <= losses[1]
-    return jnp.where(is_first, *level), jnp.where(is_first, *rate)
+    ends = run(method, problem, level.reshape(-1), rate.reshape(-1), wanted)
+    *found, losses = (x.reshape(2, -1) for x in ends)
+    return problem.curve(*(jnp.where(losses[0] <= losses[1], *x) for x in found))
 
 
 def _coarse_chi2(

@@ -32,19 +32,17 @@ class Minimum(NamedTuple):
     deviation: jax.Array
 
 
-def summarize(problem: Problem, level: jax.Array, rate: jax.Array, center: jax.Array) -> Minimum:
+def summarize(problem: Problem, curve: Curve, center: jax.Array) -> Minimum:
     """What is to be reported of the curves that a search has ended at.
 
     Args:
       problem: the curves to fit.
-      level: `[curves]` logit at the mean effort.
-      rate: `[curves]` learning rate.
+      curve: where the search has ended.
       center: `[curves]` x̄, what `effort` in the points is relative to.
     """
-    curve = problem.best_curve(level, rate)
     rounding = problem.rounding
     if problem.free:
-        eps = jnp.finfo(level.dtype).eps
+        eps = jnp.finfo(curve.level.dtype).eps
         # Where no rise is worth it, the constant, whose limits stay apart.
         flat = problem.constant()
         flat_loss = problem.total(flat)
@@ -53,7 +51,7 @@ def summarize(problem: Problem, level: jax.Array, rate: jax.Array, center: jax.A
             lambda x, y: jnp.where(is_flat if x.ndim == 1 else is_flat[None], x, y), flat, curve
         )
         # The same curve with lower < upper: where σ rose it falls.
-        sign = jnp.where(curve.lower > curve.upper, -1, 1).astype(level.dtype)
+        sign = jnp.where(curve.lower > curve.upper, -1, 1).astype(curve.level.dtype)
         lower = jnp.minimum(curve.lower, curve.upper)
         upper = jnp.maximum(curve.lower, curve.upper)
         curve = problem.curve(sign * curve.level, sign * curve.rate, lower, upper)

@@ -15,10 +15,12 @@ batch of games: whatever the core works out of a game it works out of each resam
 
 import dataclasses
 import functools
+import math
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from tbtjax._checks import as_array, as_level
 from tbtjax._records import Record
@@ -29,7 +31,13 @@ from tbtjax.equilibrium import is_zero_effort_pne
 from tbtjax.game import RankingGame
 from tbtjax.measure._fitted import PowerLawFit
 from tbtjax.measure._joint import group_numbers
-from tbtjax.measure._measurements import Measurements, as_arguments, as_measurements, joined
+from tbtjax.measure._measurements import (
+    Measurements,
+    as_arguments,
+    as_measurements,
+    full_shape,
+    joined,
+)
 from tbtjax.measure.fit import as_groups, check_option, fit_power_law
 from tbtjax.measure.tabulate import tabulate
 
@@ -130,17 +138,38 @@ def bootstrap_power_law(
         raise ValueError(
             'noise="binomial" needs the number of questions behind each score; got questions=None'
         )
-    limits = {"lower": 0.0, "upper": 1.0} | {
-        name: options.pop(name) for name in ("lower", "upper") if name in options
-    }
-    arguments = as_arguments(steps, scores, questions, stderr, limits["lower"], limits["upper"])
-    groups = options.pop("groups", None)
+    limits = [options.pop(name, default) for name, default in (("lower", 0.0), ("upper", 1.0))]
+    arguments = as_arguments(steps, scores, questions, stderr, *limits)
+    groups, shape = options.pop("groups", None), full_shape(arguments)
     if options.get("limits") == "shared":
         groups = as_groups(groups, arguments)
-    options = {"method": method} | options
-    return _bootstrap(
-        key, *arguments, groups, resamples=resamples, noise=noise, options=tuple(options.items())
-    )
+    names = ("steps", "scores", "questions", "stderr", "lower", "upper")
+    known: dict[str, Any] = {"groups": groups, "method": method, **options}
+    known.update(zip(names, arguments, strict=True))
+    measured = known.pop("scores")
+    at_once = min(max(1, _CURVES_AT_ONCE // max(1, math.prod(shape[:-1]))), resamples)
+    rounds = -(-resamples // at_once)
+
+    def fitted(scores: jax.Array) -> PowerLawFit:
+        return _widened(fit_power_law(scores=scores, **known))
+
+    # As many copies of the measured scores as a round has resamples, so that both are fitted by one
+    # program: the search compiles for seconds.
+    copies = fitted(jnp.broadcast_to(measured, (at_once, *shape)))
+
+    def fit_round(number: Any) -> PowerLawFit:
+        return fitted(
+            _draw_around_fit(key, number, rounds, copies, *arguments, groups, noise=noise)
+        )
+
+    if any(isinstance(x, Tracer) for x in (key, *arguments, groups)):
+        found = jax.lax.map(fit_round, jnp.arange(rounds))
+        drawn = [jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)]
+    else:  # programs of one round are shared by families and by numbers of resamples
+        drawn = [fit_round(number) for number in range(rounds)]
+    is_fixed = options.get("limits", "fixed") == "fixed"
+    fixed = (known["lower"], known["upper"]) if is_fixed else None
+    return _gathered(copies, drawn, fixed, resamples)
 
 
 def bootstrap_tabulated(
@@ -332,85 +361,80 @@ def _check_resamples(resamples: int) -> None:
         raise ValueError(f"resamples must be an integer of 1 or more; got {resamples!r}")
 
 
-@functools.partial(jax.jit, static_argnames=("resamples", "noise", "options"))
-def _bootstrap(
-    key, steps, scores, questions, stderr, lower, upper, groups, *, resamples, noise, options
+@jax.jit
+def _widened(fit: PowerLawFit) -> PowerLawFit:
+    """The fit with fixed limits in the shape of the curves."""
+    curves, shape = fit.curves, fit.chi2.shape
+    limits = (jnp.broadcast_to(x, shape) for x in (curves.lower, curves.upper))
+    return dataclasses.replace(fit, curves=PowerLaw(curves.alpha, curves.beta, *limits))
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _gathered(
+    copies: PowerLawFit,
+    drawn: list[PowerLawFit],
+    fixed: tuple[jax.Array, jax.Array] | None,
+    resamples: int,
 ) -> PowerLawBootstrap:
-    """The fit and those to the resamples.
+    """The record of all rounds.
 
-    Rounds of one program: the first fits what was measured, the others what is drawn around it.
-    The search compiles for seconds, so that it stands here once.
+    Args:
+      copies: fits to the measured scores, one like the other.
+      drawn: fits to the resamples.
+      fixed: the limits as they were given; None where they are fitted.
+      resamples: how many fits to keep.
     """
-    data = as_measurements(steps, scores, questions, stderr, lower, upper, deviance=False)
-    limits = dict(options).get("limits", "fixed")
-    if limits == "shared":
-        data = joined(data, group_numbers(groups, data.invalid.shape))
-    at_once = min(max(1, _CURVES_AT_ONCE // max(1, data.invalid.size)), resamples)
-    rounds = -(-resamples // at_once)
-    known = {"questions": questions, "stderr": stderr, "lower": lower, "upper": upper}
-    known["groups"] = groups
-
-    def fitted(scores):
-        fit = fit_power_law(steps, scores, **known, **dict(options))
-        wide = (jnp.broadcast_to(x, fit.chi2.shape) for x in (fit.curves.lower, fit.curves.upper))
-        return dataclasses.replace(fit, curves=PowerLaw(fit.curves.alpha, fit.curves.beta, *wide))
-
-    measured = jnp.broadcast_to(scores, (at_once, *data.score.shape))
-
-    def fit_round(around, place):
-        key, is_first = place
-        center, chi2, dof = around
-        drawn = _draw_around_fit(key, center, chi2, dof, data, at_once, noise)
-        found = fitted(jnp.where(is_first, measured, drawn))
-        curves = (x[0][..., None] for x in dataclasses.astuple(found.curves))
-        alpha, beta, lower, upper = curves
-        center = lower + (upper - lower) * jax.nn.sigmoid(alpha + beta * data.effort)
-        first = (center, found.chi2[0], found.dof[0])
-        around = jax.tree.map(lambda new, old: jnp.where(is_first, new, old), first, around)
-        return around, found
-
-    nothing = (
-        jnp.zeros_like(data.score),
-        jnp.zeros(data.invalid.shape, data.score.dtype),
-        jnp.zeros(data.invalid.shape, jnp.int32),
-    )
-    keys = jax.random.split(key, rounds + 1)
-    _, found = jax.lax.scan(fit_round, nothing, (keys, jnp.arange(rounds + 1) == 0))
 
     def narrowed(curves):
-        fixed = PowerLaw(curves.alpha, curves.beta, lower, upper)
-        return fixed if limits == "fixed" else curves
+        return curves if fixed is None else PowerLaw(curves.alpha, curves.beta, *fixed)
 
-    fit = jax.tree.map(lambda x: x[0, 0], found)
+    fit = jax.tree.map(lambda x: x[0], copies)
+    found = jax.tree.map(lambda *x: jnp.concatenate(x)[:resamples], *drawn)
     fit = dataclasses.replace(fit, curves=narrowed(fit.curves))
-    found = jax.tree.map(lambda x: x[1:].reshape(-1, *x.shape[2:])[:resamples], found)
     return PowerLawBootstrap(fit, narrowed(found.curves), found.chi2, found.flags)
 
 
+@functools.partial(jax.jit, static_argnames=("rounds", "noise"))
 def _draw_around_fit(
-    key: jax.Array,
-    center: jax.Array,
-    chi2: jax.Array,
-    dof: jax.Array,
-    data: Measurements,
-    resamples: int,
-    noise: Noise,
-) -> jax.Array:
-    """`[resamples, ..., n, points]` scores around fitted ones; NaN where not measured."""
-    key, other = jax.random.split(key)
-    shape = (resamples, *chi2.shape)
+    key, number, rounds, copies, steps, scores, questions, stderr, lower, upper, groups, *, noise
+):
+    """`[resamples, ..., n, points]` scores around the fitted ones; NaN where not measured.
+
+    Args:
+      key: of all rounds.
+      number: of this round.
+      rounds: how many there are.
+      copies: fits to the measured scores, one like the other, as many as this round has resamples.
+      steps: this and the next five are as `as_arguments` gives them.
+      scores: the same.
+      questions: the same.
+      stderr: the same.
+      lower: the same.
+      upper: the same.
+      groups: of models that share limits; None where none do.
+      noise: as in `bootstrap_power_law`.
+    """
+    data = as_measurements(steps, scores, questions, stderr, lower, upper, deviance=False)
+    if groups is not None:
+        data = joined(data, group_numbers(groups, data.invalid.shape))
+    keys = jax.random.split(jax.random.split(key, rounds + 1)[number + 1])
+    shape = (*copies.chi2.shape, data.score.shape[-1])
+    normal, other = jax.vmap(lambda key: jax.random.normal(key, shape, data.score.dtype))(keys)
+    curves, chi2, dof = jax.tree.map(lambda x: x[0], (copies.curves, copies.chi2, copies.dof))
+    alpha, beta, lower, upper = (x[..., None] for x in dataclasses.astuple(curves))
+    center = lower + (upper - lower) * jax.nn.sigmoid(alpha + beta * data.effort)
     if noise == "overdispersed":
         # χ² of these degrees of freedom as a sum of squares: a sampler of the gamma distribution
         # takes longer to compile than all the rest.
         degrees = jnp.maximum(dof, 1)[..., None]
-        squares = jax.random.normal(other, (*shape, data.score.shape[-1]), center.dtype) ** 2
-        drawn = jnp.sum(jnp.where(jnp.arange(squares.shape[-1]) < degrees, squares, 0), axis=-1)
+        squares = jnp.where(jnp.arange(shape[-1]) < degrees, other**2, 0)
+        drawn = jnp.sum(squares, axis=-1)
         ratio = jnp.where(dof > 0, chi2, 0) / drawn
         variance = jnp.where(data.weighted, jnp.maximum(ratio, 1), ratio)
     else:
         degrees = jnp.maximum(dof, 1).astype(center.dtype)
-        variance = jnp.broadcast_to(jnp.where(data.weighted, 1, chi2 / degrees), shape)
-    return _draw(key, data, center, variance, noise)
+        variance = jnp.broadcast_to(jnp.where(data.weighted, 1, chi2 / degrees), shape[:-1])
+    return _draw(keys[0], normal, data, center, variance, noise)
 
 
 @functools.partial(jax.jit, static_argnames=("resamples", "noise"))
@@ -423,21 +447,29 @@ def _draw_around_scores(key, steps, scores, questions, stderr, lower, upper, *, 
         center = (count + 0.5) / (data.questions + 1)
         center = jnp.where(data.questions > 0, center, data.score)
     known = jnp.where(data.weighted, 1, jnp.nan).astype(center.dtype)
-    return _draw(key, data, center, jnp.broadcast_to(known, (resamples, *known.shape)), noise)
+    normal = jax.random.normal(key, (resamples, *center.shape), center.dtype)
+    return _draw(key, normal, data, center, jnp.broadcast_to(known, normal.shape[:-1]), noise)
 
 
 def _draw(
-    key: jax.Array, data: Measurements, center: jax.Array, variance: jax.Array, noise: Noise
+    key: jax.Array,
+    normal: jax.Array,
+    data: Measurements,
+    center: jax.Array,
+    variance: jax.Array,
+    noise: Noise,
 ) -> jax.Array:
-    """Scores around `center`, `[..., n, points]`, of `variance`·σ², `[resamples, ..., n]`."""
-    shape = (*variance.shape, center.shape[-1])
+    """Scores around `center`, `[..., n, points]`, of `variance`·σ², `[resamples, ..., n]`.
+
+    Gaussian noise is made of `normal`, `[resamples, ..., n, points]`, counts are drawn by `key`.
+    """
     sigma = jnp.sqrt(variance[..., None] / data.weight)
-    drawn = center + sigma * jax.random.normal(key, shape, center.dtype)
+    drawn = center + sigma * normal
     if noise == "binomial":
         share = jnp.clip(jnp.where(jnp.isnan(center), 0, center), 0, 1)
         counted = (data.questions > 0) & ~jnp.isnan(variance)[..., None]
-        whole = jnp.broadcast_to(jnp.round(data.questions), shape)
-        right = jax.random.binomial(key, whole, share, shape, center.dtype)
+        whole = jnp.broadcast_to(jnp.round(data.questions), normal.shape)
+        right = jax.random.binomial(key, whole, share, whole.shape, center.dtype)
         known = counted & ~jnp.isnan(center)
         drawn = jnp.where(known, right / jnp.maximum(whole, 1), drawn)
     return jnp.where(data.measured, jnp.clip(drawn, 0, 1), jnp.nan)

@@ -25,6 +25,7 @@ from tbtjax.measure._measurements import (
     as_measurements,
     centered,
     different_efforts,
+    full_shape,
     joined,
     usable_points,
 )
@@ -116,7 +117,10 @@ def fit_power_law(
     else:
         labels = None
     traced = any(isinstance(x, Tracer) for x in (*arguments, labels))
-    given, chunks = _prepare(*arguments, labels, limits=limits, loss=loss, fill=not traced)
+    parameters = 4 if limits == "free" else 2
+    given, chunks = _prepare(
+        *arguments, labels, parameters, is_joint=limits == "shared", loss=loss, fill=not traced
+    )
     best = search(chunks, free=limits == "free", loss=loss, method=method)
     return _conclude(given, best, *arguments[-2:], limits=limits, loss=loss)
 
@@ -181,7 +185,9 @@ class Given(NamedTuple):
     group: jax.Array | None
 
 
-def as_given(steps, scores, questions, stderr, lower, upper, labels, *, limits, loss) -> Given:
+def as_given(
+    steps, scores, questions, stderr, lower, upper, labels, parameters, *, is_joint, loss
+) -> Given:
     """The arguments of a fit, looked at.
 
     Args:
@@ -192,28 +198,29 @@ def as_given(steps, scores, questions, stderr, lower, upper, labels, *, limits, 
       lower: the same.
       upper: the same.
       labels: what the models of a group have in common; None where each is fitted for itself.
-      limits: as in `fit_power_law`.
-      loss: the same.
+      parameters: of each curve: 2, or 4 where its limits are fitted.
+      is_joint: whether the models of a group share limits.
+      loss: as in `fit_power_law`.
     """
     data = as_measurements(
         steps, scores, questions, stderr, lower, upper, deviance=loss == "deviance"
     )
     group = None if labels is None else group_numbers(labels, data.invalid.shape)
-    if group is not None and limits == "shared":
+    if group is not None and is_joint:
         data = joined(data, group)
     # A curve without an answer becomes one without points: nothing in it can disturb the others.
-    used, too_few = usable_points(data, data.measured, 4 if limits == "free" else 2)
-    if group is not None and limits == "shared":
+    used, too_few = usable_points(data, data.measured, parameters)
+    if group is not None and is_joint:
         spare = jnp.maximum(different_efforts(data, used).astype(jnp.int32) - 2, 0)
         too_few |= ~data.invalid & (over_groups(spare, group) < 2)
         used &= ~too_few[..., None]
     return Given(data, used, too_few, group)
 
 
-@functools.partial(jax.jit, static_argnames=("limits", "loss", "fill"))
-def _prepare(*arguments, limits, loss, fill):
+@functools.partial(jax.jit, static_argnames=("is_joint", "loss", "fill"))
+def _prepare(*arguments, is_joint, loss, fill):
     """What is given, and the batch to search."""
-    given = as_given(*arguments, limits=limits, loss=loss)
+    given = as_given(*arguments, is_joint=is_joint, loss=loss)
     data, used = given.data, given.used
     center, effort = centered(data.effort, used)
     columns = (effort, data.score, data.weight, data.questions)
@@ -325,9 +332,7 @@ def check_option(name: str, value: Any, known: tuple[str, ...]) -> None:
 
 def as_groups(groups: Any, arguments: list[jax.Array | None]) -> jax.Array:
     """`groups` of `fit_power_law` as whole numbers that fit the other arguments of a fit."""
-    measured = [x.shape for x in arguments[:4] if x is not None]
-    limits = [(*x.shape, 1) for x in arguments[4:] if x is not None]
-    shape = jnp.broadcast_shapes(*measured, *limits)[:-1]
+    shape = full_shape(arguments)[:-1]
     if not shape:
         raise ValueError(
             'limits="shared" needs a models axis, scores [..., n, points]; got one curve'

@@ -142,7 +142,9 @@ def _in_order(arguments, apart: PowerLawFit, *, limits: str, loss: str) -> Order
     board = jnp.zeros((), jnp.int32)
     steps, scores, questions, stderr, lower, upper = arguments
     given = as_given(
-        steps, scores, questions, stderr, lower, upper, board, limits=limits, loss=loss
+        *(steps, scores, questions, stderr, lower, upper, board, 2),
+        is_joint=limits == "shared",
+        loss=loss,
     )
     data, shape = given.data, given.too_few.shape
     boards, models = math.prod(shape[:-1]), len(shape) - 1

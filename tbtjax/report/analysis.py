@@ -24,7 +24,7 @@ from tbtjax.report.fitted import curves_of, fit_curves, fitted_models, shape_of
 from tbtjax.report.order import in_capability_order
 from tbtjax.report.records import Analysis, Efforts, Thresholds
 from tbtjax.report.settings import AnalysisError, Settings
-from tbtjax.threshold import rule_of_thumb, stabilizing_threshold
+from tbtjax.threshold import rule_of_thumb, threshold_of_few
 
 #: Levels and worths at which the figures' curves are drawn.
 _CURVE_POINTS = 161
@@ -217,7 +217,7 @@ def _thresholds(
     curves: PowerLaw, unit_rewards: np.ndarray, worths: np.ndarray, deviations: Any
 ) -> Thresholds:
     game = ranking_game(curves, worths[:, None] * unit_rewards, linear_cost(1.0))
-    found = stabilizing_threshold(game, deviations)
+    found = threshold_of_few(game, deviations)
     fields = ("delta", "upper", "settled", "pair", "rival", "by_pair", "status")
     return Thresholds(worths, *(np.asarray(getattr(found, name)) for name in fields))
 

@@ -16,7 +16,7 @@ from tbtjax.costs import linear_cost
 from tbtjax.curves import PowerLaw
 from tbtjax.effort import overtake_effort
 from tbtjax.game import RankingGame, ranking_game
-from tbtjax.threshold import Status, stabilizing_threshold
+from tbtjax.threshold import Status, threshold_of_few
 
 
 class Levels(NamedTuple):
@@ -90,11 +90,11 @@ def audit(
     )
     game = ranking_game(curves, rewards, linear_cost(1.0))
     if deviations == "adjacent":
-        exact, adjacent = levels_of(stabilizing_threshold(game, "all")), found
+        exact, adjacent = levels_of(threshold_of_few(game, "all")), found
     elif curves.has_equal_limits and _neighbours_decide(found).all():
         exact = adjacent = found
     else:
-        exact, adjacent = found, levels_of(stabilizing_threshold(game, "adjacent"))
+        exact, adjacent = found, levels_of(threshold_of_few(game, "adjacent"))
     differ, level = _disagreement(exact, adjacent)
     weak, rival, gain = _best_jumps(game, level)
     return Audit(measured, endless, exact, adjacent, differ, level, weak, rival, gain)

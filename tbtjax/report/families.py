@@ -54,6 +54,9 @@ _LEVELS, _BEYOND = 57, 10.0
 #: difference.
 _WIDER: dict[FamilyName, float] = {"shared": 1.0, "free": 1.0, "interpolated": 1.5}
 _TIMES = 2.0
+#: Columns whose intervals are worked out at once: always as many, by one program.
+_COLUMNS = 128
+_interval = jax.jit(interval, static_argnums=1)
 #: Two limits more lower χ² by less than this with probability 0.999 where they are not needed.
 _BETTER = 13.8
 
@@ -333,7 +336,15 @@ def _between(samples: np.ndarray, doubt: Doubt, extreme: np.ndarray | None = Non
     Of what is the largest or the least over pairs the estimate is given too: noise shifts such a
     figure one way, and `interval` corrects for that.
     """
-    return _as_numpy(interval(jnp.asarray(samples), doubt.confidence, extreme))
+    shape = samples.shape[1:]
+    columns = samples.reshape(len(samples), -1)
+    estimate = np.full(shape, np.nan) if extreme is None else extreme
+    rows = np.concatenate([columns, estimate.reshape(1, -1)])
+    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % _COLUMNS)), constant_values=np.nan)
+    parts = np.split(rows, rows.shape[1] // _COLUMNS, axis=1)
+    found = (_interval(part[:-1], doubt.confidence, part[-1]) for part in parts)
+    ends = (np.concatenate(x)[: columns.shape[1]] for x in zip(*found, strict=True))
+    return Ends(*(x.reshape(shape) for x in ends))
 
 
 def _as_numpy(ends: Any) -> Ends:

@@ -116,6 +116,7 @@ def write_figures(analysis: Analysis, folder: pathlib.Path) -> list[pathlib.Path
             path = folder / f"{name}.{suffix}"
             figure.savefig(path, dpi=130)
             paths.append(path)
+            figure.set_layout_engine("none")  # what has been laid out once stays as it is
     return paths
 
 

@@ -9,13 +9,12 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
-from scipy.special import gammaincc
 
 from tbtjax.costs import linear_cost
 from tbtjax.curves import power_law
 from tbtjax.game import ranking_game
 from tbtjax.measure import TrajectoryArrays, fit_power_law_in_order
-from tbtjax.threshold import stabilizing_threshold
+from tbtjax.threshold import threshold_of_few
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +73,8 @@ def in_capability_order(
     Returns:
       The record.
     """
+    from scipy.special import gammaincc  # whose import takes a while
+
     found = fit_power_law_in_order(
         data.steps,
         data.scores,
@@ -107,5 +108,5 @@ def in_capability_order(
         chi2=chi2,
         cost=chi2 - apart,
         tied=np.asarray(found.tied),
-        delta=np.asarray(stabilizing_threshold(game, deviations).delta),
+        delta=np.asarray(threshold_of_few(game, deviations).delta),
     )
