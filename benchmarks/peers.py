@@ -169,7 +169,8 @@ def numpy_overtake(alpha, beta, delta, *limits):
         return np.where(reach, effort, np.inf)
     weak = beta[:, 1:]
     d = (alpha[:, :-1] - alpha[:, 1:] + (beta[:, :-1] - weak) * level) / weak
-    return (1 + delta)[:, None] * np.expm1(d)
+    with np.errstate(over="ignore"):
+        return (1 + delta)[:, None] * np.expm1(d)
 
 
 def numpy_verdict(alpha, beta, rewards, delta, *limits):

@@ -397,22 +397,31 @@ def _follower_row(work: str, numpy_peer, games: Games, delta, *more) -> Row:
 def _effort_check(work: str, games: Games, delta: np.ndarray):
     """Against the closed form in float64.
 
-    Efforts are compared as log(1 + Δ + e). Where the rival is all but out of reach, 1e-4 from
-    the weak model's upper limit, that logarithm magnifies rounding: there float32 is not checked.
+    Efforts are compared as log(1 + Δ + e): within the bound, or within what 4 units in the last
+    place of the limits make, as much as that is where the rival is all but out of reach. Efforts
+    beyond the dtype's largest number are +inf in it.
     """
     exact = games.astype(np.float64)
     level = delta.astype(np.float64)
     alpha, beta, rewards, *limits = exact.arrays()
-    checked = np.ones((games.count, games.num_models - 1), bool)
+    slack = np.zeros((games.count, games.num_models - 1))
     if work == "verdict":
         expected = peers.numpy_verdict(alpha, beta, rewards, level, *limits)
     else:
         expected = peers.numpy_overtake(alpha, beta, level, *limits)
-        if limits and games.dtype == np.float32:
+        largest = np.finfo(games.dtype).max
+        expected = np.where(expected <= largest, expected, np.inf)
+        if limits:
+            # Each model's upper limit up and its neighbours' down, and the other way round.
             lower, upper = limits
-            logit = alpha[:, :-1] + beta[:, :-1] * np.log1p(level)[:, None]
-            score = lower[:, :-1] + (upper - lower)[:, :-1] / (1 + np.exp(-logit))
-            checked = np.abs(upper[:, 1:] - score) > 1e-4
+            ulps = 4 * np.spacing(upper.astype(games.dtype)).astype(np.float64)
+            ulps *= (-1) ** np.arange(games.num_models)
+            ends = [
+                np.log(1 + level[:, None] + peers.numpy_overtake(alpha, beta, level, lower, moved))
+                for moved in (upper - ulps, upper + ulps)
+            ]
+            with np.errstate(invalid="ignore"):
+                slack = np.nan_to_num(np.abs(ends[1] - ends[0]), nan=0.0, posinf=np.inf)
 
     def check(contestant, answers):
         own = slice(None, None, max(1, games.count // contestant.games))
@@ -420,10 +429,10 @@ def _effort_check(work: str, games: Games, delta: np.ndarray):
         if work == "verdict":
             return 0.0, int(np.sum(answers != mine)), mine.size
         total = (1 + level)[own][: contestant.games, None]
-        known = checked[own][: contestant.games]
         with np.errstate(invalid="ignore"):
             error = np.log(total + answers) - np.log(total + mine)
-            error = np.where(np.isinf(answers) & np.isinf(mine), 0.0, error)
-        return _compare(error[known], 0.0, BOUND[games.dtype.name])
+            error = np.where(np.isinf(answers) & np.isinf(mine), 0.0, np.abs(error))
+            error = np.maximum(error - slack[own][: contestant.games], 0.0)
+        return _compare(error, 0.0, BOUND[games.dtype.name])
 
     return check

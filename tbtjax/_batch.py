@@ -39,9 +39,10 @@ class _Sizes(NamedTuple):
     share: int
 
 
-# On a CPU a chunk's working arrays should stay in the second-level cache. On an accelerator chunks
-# bound the memory, and a turn of a loop is launches of kernels, however few games it is for.
-_SIZES = {"cpu": _Sizes(20_000, 32), "default": _Sizes(1 << 23, 128)}
+# On a CPU a chunk's working arrays should stay in the second-level cache, and most numbers of
+# models divide its entries into whole vectors of games. On an accelerator chunks bound the memory,
+# and a turn of a loop is launches of kernels, however few games it is for.
+_SIZES = {"cpu": _Sizes(20_160, 32), "default": _Sizes(1 << 23, 128)}
 # So few games take the costly road at once: two roads would take longer to compile, and to run.
 # Their last digits may be others than in a larger batch.
 _FEW = 16
