@@ -4,7 +4,7 @@
 
 - The loop slices chunks out of the inputs and writes results in place: beyond inputs and outputs,
   memory for one chunk is used. The last chunk overlaps the one before it; nothing is padded.
-- A costly road is taken for the games that need it alone, after the others, gathered from all
+- Costlier roads are taken for the games that need them alone, after the others, gathered from all
   chunks.
 - Where the games' axes are sharded over devices, each device works through its own games and
   nothing is communicated: by a partitioning rule where the compiler chooses shardings (`Auto` mesh
@@ -16,7 +16,7 @@
 import concurrent.futures
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -32,19 +32,23 @@ class _Sizes(NamedTuple):
 
     Attributes:
       entries: array entries of a chunk of games.
-      share: the costly road takes so large a part of a chunk: one over this.
+      found: so many of a chunk's open games are looked for at once.
+      again: the second road takes so large a part of a chunk.
+      rest: the costly road takes so large a part of a chunk.
     """
 
     entries: int
-    share: int
+    found: int
+    again: int
+    rest: int
 
 
 # On a CPU a chunk's working arrays should stay in the second-level cache, and most numbers of
 # models divide its entries into whole vectors of games. On an accelerator chunks bound the memory,
 # and a turn of a loop is launches of kernels, however few games it is for.
-_SIZES = {"cpu": _Sizes(20_160, 32), "default": _Sizes(1 << 23, 128)}
-# So few games take the costly road at once: two roads would take longer to compile, and to run.
-# Their last digits may be others than in a larger batch.
+_SIZES = {"cpu": _Sizes(20_160, 64, 2, 32), "default": _Sizes(1 << 23, 1 << 13, 128, 128)}
+# So few games take the costly road at once: more roads would take longer to compile, and to run.
+# Their last digits may be others than in a larger batch, as may those of a batch of one chunk.
 _FEW = 16
 
 
@@ -59,11 +63,15 @@ class Roads(NamedTuple):
         games it leaves open, `[games]` bool.
       rest: a costlier road, taken for the open games alone: they are gathered from many chunks.
         Returns results like those of `first`.
-      on_accelerator: what stands in for `first` on an accelerator; None: `first` itself.
+      again: between the two: leaves fewer games open than `first` does and takes longer. Taken for
+        what `first` leaves open; and in its place where all games are one chunk, as one road less
+        compiles faster. Returns the same two.
+      on_accelerator: what stands in for `first` and `again` on an accelerator; None: they do.
     """
 
     first: Callable[..., Any]
     rest: Callable[..., Any] | None = None
+    again: Callable[..., Any] | None = None
     on_accelerator: Callable[..., Any] | None = None
 
 
@@ -167,20 +175,28 @@ def _chunked(roads: Roads, size: int, entries_per_game: int) -> Callable[..., An
             platform: max(sizes.entries // entries_per_game, 1)
             for platform, sizes in _SIZES.items()
         }
-        elsewhere = roads.on_accelerator or roads.first
+
+        def run_as(platform):
+            sizes, chunk = _SIZES[platform], min(chunks[platform], games)
+            first, again = roads.first, roads.again
+            if platform != "cpu" and roads.on_accelerator is not None:
+                first, again = roads.on_accelerator, None
+            elif games <= chunks[platform] and again is not None:
+                first, again = again, None
+            later = [
+                (road, min(games, max(_FEW, chunk // share)))
+                for road, share in ((again, sizes.again), (roads.rest, sizes.rest))
+                if road is not None
+            ]
+            found = min(chunk, sizes.found)
+            return lambda *x: _run_chunks(first, later, x, games, chunk, found)
+
         # Where the same is done everywhere the roads are traced once; so they are for few games
         # where there is no accelerator.
         alike = roads.on_accelerator is None or jax.default_backend() == "cpu"
         if alike and games <= min(chunks.values()):
-            return _run_chunks(roads.first, roads.rest, parts, games, games, _SIZES["cpu"].share)
-
-        def run_as(first, platform):
-            chunk, share = min(chunks[platform], games), _SIZES[platform].share
-            return lambda *x: _run_chunks(first, roads.rest, x, games, chunk, share)
-
-        return jax.lax.platform_dependent(
-            *parts, cpu=run_as(roads.first, "cpu"), default=run_as(elsewhere, "default")
-        )
+            return run_as("cpu")(*parts)
+        return jax.lax.platform_dependent(*parts, cpu=run_as("cpu"), default=run_as("default"))
 
     # The compiler may split the games over devices: each then runs the chunks of its own.
     split = custom_partitioning(run)
@@ -255,40 +271,40 @@ def _is_mode_global() -> bool:
 
 def _run_chunks(
     first: Callable[..., Any],
-    rest: Callable[..., Any] | None,
+    later: Sequence[tuple[Callable[..., Any], int]],
     parts: Any,
     games: int,
     chunk: int,
-    share: int,
+    found: int,
 ) -> Any:
     """Solves `games` games, `chunk` at a time, writing results in place.
 
     Args:
       first: as in `Roads`.
-      rest: as in `Roads`; it takes `chunk // share` games at once.
+      later: the roads for what is left open, and how many games each takes at once. All but the
+        last say again what they leave open.
       parts: the games' arrays.
       games: how many there are.
       chunk: how many are solved at once.
-      share: as in `_Sizes`.
+      found: how many open games of a chunk are found at once.
     """
     chunks = -(-games // chunk)
-    if rest is not None and games <= _FEW:
-        first, rest = rest, None
-    if chunks == 1 and rest is None:
+    if later and games <= _FEW:
+        (first, _), later = later[-1], []
+    if chunks == 1 and not later:
         return first(*parts)
     # Traced once, for the shapes and for the loop.
-    first, rest = jax.jit(first), rest and jax.jit(rest)
+    first, later = jax.jit(first), [(jax.jit(road), block) for road, block in later]
     # Inside the caller's own shard_map what a loop carries must vary over the devices that the
     # inputs vary over: this False does, and the compiler folds it away.
     false = functools.reduce(jnp.logical_or, [jnp.isnan(x.ravel()[0]) for x in parts]) & False
-    queue = None if rest is None else _Queue(rest, parts, games, chunk, share)
 
     def slice_out(x, start):
         return x if x.shape[0] == 1 else jax.lax.dynamic_slice_in_dim(x, start, chunk)
 
     def solve(start) -> Any:
         new = first(*(slice_out(x, start) for x in parts))
-        return (new, None) if queue is None else new
+        return new if later else (new, None)
 
     def step(i, carry):
         # The last chunk starts early enough to be whole; the games it shares with the one before
@@ -304,9 +320,14 @@ def _run_chunks(
                 results,
                 new,
             )
-        return results, queue and queue.joined(waiting, is_open, start)
+        if waiting is not None:
+            waiting = waiting.joined(is_open, lambda index: index + start, found)
+        return results, waiting
 
-    waiting = queue and queue.empty(false)
+    waiting = None
+    if later:
+        room = chunks * chunk + max(found, *(block for _, block in later))
+        waiting = _Waiting.nobody(room, false)
     if chunks == 1:
         results, waiting = step(0, (None, waiting))
     else:
@@ -315,26 +336,37 @@ def _run_chunks(
             lambda x: jnp.broadcast_to(false.astype(x.dtype), (games, *x.shape[1:])), shapes
         )
         results, waiting = jax.lax.fori_loop(0, chunks, step, (empty, waiting))
+    if waiting is None:
+        return results
     # Not within the loop over chunks: the compiler drops from a loop results that nobody uses, but
     # not through a loop inside it.
-    return results if queue is None else queue.work_off(results, waiting)
+    for i, (road, block) in enumerate(later):
+        is_last = i == len(later) - 1
+        results, waiting = _work_off(road, block, is_last, results, waiting, parts, games)
+    return results
 
 
-class _Queue:
-    """The games that the first road leaves open, gathered from all chunks."""
+class _Waiting(NamedTuple):
+    """The games that a road leaves open, gathered from all chunks.
 
-    def __init__(self, rest: Callable[..., Any], parts: Any, games: int, chunk: int, share: int):
-        self._rest, self._parts, self._games = rest, parts, games
-        self._block = min(games, max(_FEW, chunk // share))
-        self._room = -(-games // chunk) * chunk + self._block
+    Attributes:
+      line: `[room]` int32 their indices; what is behind them means nothing.
+      held: how many they are.
+    """
 
-    def empty(self, false: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Indices of the games that wait, with room for all; and their number."""
+    line: jax.Array
+    held: jax.Array
+
+    @classmethod
+    def nobody(cls, room: int, false: jax.Array) -> "_Waiting":
         none = false.astype(jnp.int32)
-        return jnp.broadcast_to(none, (self._room,)), none
+        return cls(jnp.broadcast_to(none, (room,)), none)
 
-    def joined(self, waiting, is_open, start) -> tuple[jax.Array, jax.Array]:
-        """Those that wait and the open ones of the chunk at `start`."""
+    def joined(self, is_open, index_of, found: int) -> "_Waiting":
+        """With the open ones of some games; `index_of` takes places among them to indices.
+
+        `found` are looked for at once: there must be room for so many more.
+        """
 
         def some(carry):
             return jnp.any(carry[0] > 0)
@@ -342,38 +374,49 @@ class _Queue:
         def join(carry):
             # Mostly there are few: finding them so takes less than numbering all.
             is_open, (line, held) = carry
-            found, index = jax.lax.top_k(is_open, self._block)
+            is_found, place = jax.lax.top_k(is_open, found)
             line = jax.lax.dynamic_update_slice_in_dim(
-                line, (index + start).astype(line.dtype), held, 0
+                line, index_of(place).astype(line.dtype), held, 0
             )
-            held += jnp.sum(found).astype(held.dtype)
-            return is_open.at[index].set(0), (line, held)
+            held += jnp.sum(is_found).astype(held.dtype)
+            return is_open.at[place].set(0), _Waiting(line, held)
 
-        return jax.lax.while_loop(some, join, (is_open.astype(jnp.float32), waiting))[1]
+        return jax.lax.while_loop(some, join, (is_open.astype(jnp.float32), self))[1]
 
-    def work_off(self, results: Any, waiting) -> Any:
-        """Solves those that wait, a block at a time, from the last one."""
-        block, games = self._block, self._games
 
-        def some(carry):
-            _, (_, held) = carry
-            return held > 0
+def _work_off(
+    road: Callable[..., Any],
+    block: int,
+    is_last: bool,
+    results: Any,
+    waiting: _Waiting,
+    parts: Any,
+    games: int,
+) -> tuple[Any, _Waiting]:
+    """Solves those that wait, a block at a time; and who waits then."""
 
-        def solve(carry):
-            results, (line, held) = carry
-            left = jnp.maximum(held - block, 0)
-            index = jax.lax.dynamic_slice_in_dim(line, left, block)
-            index = jnp.where(jnp.arange(block) < held - left, index, games)
-            new = self._rest(
-                *(x if x.shape[0] == 1 else x[jnp.minimum(index, games - 1)] for x in self._parts)
-            )
-            results = jax.tree.map(
-                lambda whole, x: whole.at[index].set(
-                    jnp.broadcast_to(x, (block, *x.shape[1:])), mode="drop"
-                ),
-                results,
-                new,
-            )
-            return results, (line, left)
+    def some(carry):
+        _, done, _ = carry
+        return done < waiting.held
 
-        return jax.lax.while_loop(some, solve, (results, waiting))[0]
+    def solve(carry):
+        # Who is still open joins the front of the line, which has been read.
+        results, done, still = carry
+        index = jax.lax.dynamic_slice_in_dim(still.line, done, block)
+        real = jnp.arange(block) < waiting.held - done
+        new = road(*(x if x.shape[0] == 1 else x[jnp.where(real, index, 0)] for x in parts))
+        if not is_last:
+            new, is_open = new
+            still = still.joined(is_open & real, lambda place: index[place], block)
+        results = jax.tree.map(
+            lambda whole, x: whole.at[jnp.where(real, index, games)].set(
+                jnp.broadcast_to(x, (block, *x.shape[1:])), mode="drop"
+            ),
+            results,
+            new,
+        )
+        return results, done + block, still
+
+    nobody = waiting._replace(held=0 * waiting.held)
+    results, _, still = jax.lax.while_loop(some, solve, (results, nobody.held, nobody))
+    return results, still

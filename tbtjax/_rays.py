@@ -15,17 +15,16 @@ or where N ≤ 0. No rival is out of reach in this form: where w saturates, K al
 ℓ′ = s·ω/(N·D) and T′ = β_w/(1 + q), K′ = β_k − ℓ′·T′, and ℓ′ bends by ℓ″/ℓ′ = 1 − b/D − c/N, which
 for a ≤ 0 lies between −1 and 1. One pair binds, so only it needs full precision:
 
-1. float32, all pairs: Newton's step from y = 0;
-2. float32, all pairs: from the largest level one of third order; the pair that asks for most binds;
-3. float32, this pair: more such steps;
-4. the games' dtype, this pair: one more, or two. The last one's length bounds what is left;
-5. float32, this pair: no level below the root is stable (`_is_unstable_before`);
-6. float32, all pairs: every other pair holds there by more than the rounding of this check, and
+1. float32, all pairs: a look from y = 0, which is one step of third order; the pair that asks for
+   most binds;
+2. float32, this pair: more such steps;
+3. the games' dtype, this pair: one more. Its length bounds what is left;
+4. float32, this pair: no level below the root is stable (`_is_unstable_before`);
+5. float32, all pairs: every other pair holds there by more than the rounding of this check, and
    every pair keeps holding (`_holds_on`).
 
-A game that fails any of this, is not of this kind or holds a NaN is reported as not settled and
-takes the complete road. Pairs are looped over with games in contiguous lanes, as in
-`tbtjax._regular`.
+As in `tbtjax._regular`, a game for which any of this fails is tried again, thoroughly: with a
+second look, another step and costlier proofs; pairs are looped over with games in contiguous lanes.
 """
 
 from typing import NamedTuple
@@ -33,15 +32,28 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tbtjax._regular import FastLevel, most_asking, of_each, over_pairs_apart
+from tbtjax._regular import (
+    LOOKS,
+    FastLevel,
+    most_asking,
+    of_each,
+    of_neighbours,
+    over_pairs_apart,
+    several,
+    some_times,
+)
 
 _FAST = jnp.float32
 _HIGHEST = 80.0  # beyond, e^{−y} leaves float32
 _MARGIN = 1e-5  # of slopes, for their rounding
+_FAST_STEPS = 4  # in float32, for the pair that binds
 
 
 class _Pair(NamedTuple):
-    """One pair of each game, `[games]` each; a, b, c, d and s as above."""
+    """One pair of each game, `[games]` each; a, b, c, d and s as above.
+
+    `off` is how far limits and their differences may be off by the rounding of inputs.
+    """
 
     alpha_rival: jax.Array
     beta_rival: jax.Array
@@ -54,6 +66,7 @@ class _Pair(NamedTuple):
     s: jax.Array
     g: jax.Array
     gain: jax.Array  # β_k − β_w
+    off: jax.Array
 
 
 def ray_level(
@@ -61,10 +74,10 @@ def ray_level(
     beta: jax.Array,
     lower: jax.Array,
     upper: jax.Array,
-    worth: jax.Array,
     worth_of,
     *,
     most_ranks: int,
+    thorough: bool = True,
     unroll: int = 1,
 ) -> FastLevel:
     """Δ* of a chunk's games whose stable levels are shown to be a ray.
@@ -74,96 +87,100 @@ def ray_level(
       beta: `[n, games]`.
       lower: `[n, games]`.
       upper: `[n, games]`.
-      worth: `[n − 1, games]` what passing the next stronger model is worth, in steps.
-      worth_of: takes the (traced) indices of a weak model and a stronger one to what passing that
-        one is worth to it, `[games]`; asked for pairs further apart.
+      worth_of: as in `_regular.regular_level`.
       most_ranks: pairs up to so many places apart are checked: 1 for adjacent deviations, n − 1
         for all.
+      thorough: a second look, another step where one is not enough, and costlier proofs; else more
+        games are not settled.
       unroll: turns that one turn of a loop over pairs makes (`_roads.PAIRS_AT_ONCE`).
 
     Returns:
       The level of each game.
     """
     n = len(alpha)
-    alphas, betas, lowers, uppers = (x.astype(_FAST) for x in (alpha, beta, lower, upper))
+    curves, blur = (alpha, beta, lower, upper), 0.0
+    if not thorough and alpha.dtype != _FAST:
+        # Half as much to turn and to read; what is off by that is allowed for.
+        curves, blur = [x.astype(_FAST) for x in curves], 1.2e-7
+    worth = of_neighbours(worth_of, n, unroll)
 
-    def differences(rival, weak):
-        """a, b and β_k − β_w, float32."""
-        a, b = lower[rival] - lower[weak], upper[rival] - upper[weak]
-        b = jnp.where(b < 0, jnp.nan, b)  # no ray
-        return a.astype(_FAST), b.astype(_FAST), (beta[rival] - beta[weak]).astype(_FAST)
-
-    stronger, weaker = slice(None, -1), slice(1, None)
-    adjacent = (*differences(stronger, weaker), worth.astype(_FAST))
-
-    def pair_of(weak, rival, a, b, gain, g):
-        floor, ceiling = lowers[rival], uppers[rival]
-        floor_weak, ceiling_weak = lowers[weak], uppers[weak]
-        return _Pair(
-            alphas[rival],
-            betas[rival],
-            alphas[weak],
-            betas[weak],
-            a,
-            b,
+    def pair_of(weak, rival, g):
+        (alpha, beta, floor, ceiling), (alpha_weak, beta_weak, floor_weak, ceiling_weak) = (
+            [x[model] for x in curves] for model in (rival, weak)
+        )
+        pair = _Pair(
+            alpha,
+            beta,
+            alpha_weak,
+            beta_weak,
+            floor - floor_weak,
+            ceiling - ceiling_weak,
             ceiling_weak - floor,
             ceiling - floor_weak,
             (ceiling - floor) * (ceiling_weak - floor_weak),
             g,
-            gain,
+            beta - beta_weak,
+            2 * blur * (jnp.abs(ceiling) + jnp.abs(floor) + jnp.abs(floor_weak)),
         )
+        return _Pair(*(x.astype(_FAST) for x in pair))
 
     def over_pairs(body, init):
         def step(rival, carry):
-            pair = pair_of(rival + 1, rival, *(x[rival] for x in adjacent))
-            return body(rival + 1, pair, carry)
+            return body(rival + 1, pair_of(rival + 1, rival, worth[rival]), carry)
 
         return jax.lax.fori_loop(0, n - 1, step, init, unroll=min(unroll, n - 1))
 
+    def look(level_and_weak):
+        """A step of all pairs from a level, and who asks for most."""
+        level, _ = level_and_weak
+        decay = jnp.exp(-level)
+
+        def target(_, pair):
+            value, slope, curvature, above = _condition(pair, level, decay)
+            asks = (above > 0) & (slope > 0)
+            return jnp.where(asks, level + _step(value, slope, curvature), 0)
+
+        asked, weak = most_asking(target, over_pairs, n, level)
+        return jnp.minimum(asked, _HIGHEST), weak
+
     # Derived from the inputs, so that it varies over devices as they do inside shard_map.
-    zero = jnp.where(jnp.isnan(alpha[0]), 0, 0).astype(_FAST)
-    one = zero + 1
+    level = jnp.where(jnp.isnan(alpha[0]), 0, 0).astype(_FAST)
+    weak = level.astype(jnp.int32)
+    level, weak = several(look, (level, weak), LOOKS if thorough else 1, unroll)
 
-    def bound(_, pair, y):
-        value, slope, _, above = _condition(pair, zero, one)
-        return jnp.maximum(y, jnp.where((above > 0) & (slope > 0), -value / slope, 0))
-
-    start = jnp.minimum(over_pairs(bound, zero), _HIGHEST)
-    decay = jnp.exp(-start)
-
-    def target(_, pair):
-        value, slope, curvature, above = _condition(pair, start, decay)
-        asks = (above > 0) & (slope > 0)
-        return jnp.where(asks, start + _step(value, slope, curvature), 0)
-
-    y, weak = most_asking(target, over_pairs, n, start)
-    asked = y > 0  # else `weak` is anybody, and all are stable at 0
+    asked = level > 0  # else `weak` is anybody, and all are stable at 0
     exact_pair = _take(alpha, beta, lower, upper, worth, weak)
     quick = _Pair(*(x.astype(_FAST) for x in exact_pair))
 
-    def refine(_, y):
+    def refined(y):
         value, slope, curvature, above = _condition(quick, y, jnp.exp(-y))
         y = jnp.where(asked & (above > 0), y + _step(value, slope, curvature), 0)
         return jnp.clip(y, 0, _HIGHEST)
 
-    y = jax.lax.fori_loop(0, 3, refine, jnp.minimum(y, _HIGHEST), unroll=min(unroll, 3))
-    y, exact = _polish(exact_pair, y, fixed=unroll > 1)
+    y = several(refined, level, _FAST_STEPS, unroll)
+    y, exact = _polish(exact_pair, y, thorough=thorough, fixed=unroll > 1)
 
     level = y.astype(_FAST)
     decay = jnp.exp(-level)
     settled = exact & (level < _HIGHEST) & ((level == 0) | _is_unstable_before(quick, decay))
+    # Rounded differences do not tell.
+    settled &= _is_ordered(upper) & (thorough | _is_ordered(beta))
 
     def holds_adjacent(weak_one, pair, settled):
-        return settled & _holds_on(pair, level, decay, weak_one == weak)
+        return settled & _holds_on(pair, level, decay, weak_one == weak, thorough)
 
     def holds_apart(weak_one, rival, settled):
-        g = worth_of(weak_one, rival).astype(_FAST)
-        pair = pair_of(weak_one, rival, *differences(rival, weak_one), g)
-        return settled & _holds_on(pair, level, decay, False)
+        pair = pair_of(weak_one, rival, worth_of(weak_one, rival))
+        return settled & _holds_on(pair, level, decay, False, thorough)
 
     settled = over_pairs(holds_adjacent, settled)
     settled = over_pairs_apart(holds_apart, n, most_ranks, settled, unroll)
     return FastLevel(y, weak, settled)
+
+
+def _is_ordered(x: jax.Array) -> jax.Array:
+    """Whether `[n, games]` does not increase along the models, `[games]`; not where it is NaN."""
+    return jnp.all(x[:-1] >= x[1:], axis=0)
 
 
 def _condition(pair: _Pair, y: jax.Array, decay: jax.Array):
@@ -210,14 +227,21 @@ def _take(alpha, beta, lower, upper, worth, weak) -> _Pair:
         (ceiling - floor) * (ceiling_weak - floor_weak),
         of_each(worth, rival),
         beta_rival - beta_weak,
+        jnp.zeros_like(floor),
     )
 
 
-def _polish(pair: _Pair, y: jax.Array, *, fixed: bool) -> tuple[jax.Array, jax.Array]:
+def _polish(
+    pair: _Pair, y: jax.Array, *, thorough: bool, fixed: bool
+) -> tuple[jax.Array, jax.Array]:
     """The last steps, in the games' dtype, and whether the last one was short enough for that.
 
-    Where `fixed`, all games make as many: nothing waits for a number from the device.
+    One, or, where `thorough`, two in float64: for all games where `fixed`, so that nothing waits
+    for a number from the device.
     """
+    most_left = jnp.finfo(pair.g.dtype).eps
+    if pair.g.dtype != _FAST and not thorough:
+        most_left *= 64  # 1e-14; how y enters K is rounded to as much where K is nearly level
 
     def step(y):
         value, slope, curvature, above = _condition(pair, y, jnp.exp(-y))
@@ -230,22 +254,22 @@ def _polish(pair: _Pair, y: jax.Array, *, fixed: bool) -> tuple[jax.Array, jax.A
         rate = 1 + pair.beta_weak * jnp.maximum(pair.c / jnp.where(inside, above, 1), 1)
         part = (pair.beta_rival - slope) / slope
         left = (distance * rate) ** 2 * distance * part * (1 + part)
-        short = (slope > 0) & inside & (left <= jnp.finfo(y.dtype).eps) & (distance < 1e-2)
+        short = (slope > 0) & inside & (left <= most_left) & (distance < 1e-2)
         # Stable at 0: where K falls from there, the step would go to where it ends to be.
         at_zero = (y == 0) & ((value >= 0) | ~inside)
         return jnp.where(at_zero | ~inside, y, y + step), short | at_zero
+
+    y = y.astype(pair.g.dtype)
+    if not thorough:
+        return step(y)
 
     def once_more(carry):
         y, exact = carry
         further, close = step(y)
         return jnp.where(exact, y, further), exact | close
 
-    found = step(y.astype(pair.g.dtype))
-    if pair.g.dtype == _FAST:
-        return found
-    if fixed:
-        return once_more(found)
-    return jax.lax.cond(jnp.all(found[1]), lambda found: found, once_more, found)
+    nobody = jnp.isnan(y) & False  # varies over devices as `y` does inside shard_map
+    return some_times(once_more, (y, nobody), 1 if pair.g.dtype == _FAST else 2, fixed=fixed)
 
 
 def _is_unstable_before(pair: _Pair, decay: jax.Array) -> jax.Array:
@@ -264,31 +288,53 @@ def _is_unstable_before(pair: _Pair, decay: jax.Array) -> jax.Array:
     return shallow | ((pair.a >= 0) & falling)
 
 
-def _holds_on(pair: _Pair, level, decay, is_binding) -> jax.Array:
-    """Whether a pair surely is stable from a level on; at the level, if it does not bind there."""
-    alpha, beta, alpha_weak, beta_weak, a, b, c, d, s, g, gain = pair
-    q = g * decay
-    needed = beta_weak * (level + jnp.log(1 + q))
+def _holds_on(pair: _Pair, level, decay, is_binding, thorough: bool) -> jax.Array:
+    """Whether a pair surely is stable from a level on; at the level, if it does not bind there.
+
+    Where not `thorough`, only what costs least is tried: it shows most pairs in which the rival
+    learns no slower.
+    """
+    alpha, beta, alpha_weak, beta_weak, a, b, c, d, s, g, gain, off = pair
+    spare = beta_weak * jnp.log(1 + g * decay)
+    needed = beta_weak * level + spare
     odds = jnp.exp(-(alpha + beta * level))  # inverse
-    omega = jnp.exp(-(alpha_weak + needed))
-    # Rounding: of the exponents and of every term.
+    # Y = (log(low/high) − α_w)/β_w; where high ≤ 0 the rival is out of reach, for good.
+    low, high = d + a * odds, c * odds - b
+    # Rounding: of the inputs, of the exponents and of every term.
     rounding = 3e-7 * (4 + jnp.abs(alpha) + beta * level + jnp.abs(alpha_weak) + needed)
-    above = c + rounding * jnp.abs(c) - a * omega + rounding * jnp.abs(a) * omega
-    below = odds * above * (1 + 2 * rounding)
-    surely = is_binding | (d * omega + b >= below)
+    shift = off * (1 + odds)
+    blur_low = rounding * (d + jnp.abs(a) * odds) + shift
+    blur_high = rounding * (c * odds + b) + shift
+    is_out = high <= -blur_high
+    exists = (low > 2 * blur_low) & (high > 2 * blur_high)
+    blur = 2 * (blur_low * high + blur_high * low) / (low * high)
+    ahead = jnp.where(exists, jnp.log(low / high) - alpha_weak - needed - blur, -1)
+    ahead = jnp.where(is_binding, jnp.maximum(ahead, 0), ahead)
+    surely = ahead >= 0
 
     # For β_k ≥ β_w, Y′ ≥ 1/(1 + κ·ε) with κ = 0 where a ≤ 0: from here on Y − y loses less than
-    # κ·ε/β_k. Either G ≥ 0 all the same, or there is that much to lose.
-    kappa = (1 + _MARGIN) * jnp.maximum(a * c, 0) * odds / s
-    loss = beta_weak * kappa / beta
-    no_slower = (gain >= 0) & (
-        (surely & (needed - beta_weak * level >= beta_weak * kappa + loss))
-        | ((loss < 1) & (d * omega * (1 - loss) + b >= below))
+    # log(1 + κ·ε)/β_k, and log(1 + x) ≤ x/√(1 + x). Either G ≥ 0 all the same, or there is that
+    # much to lose.
+    least_s = s - off * (c + d)
+    kappa = (1 + _MARGIN) * jnp.maximum(a + off, 0) * (c + off) * odds / least_s
+    least_slope = beta_weak * kappa * jax.lax.rsqrt(1 + kappa)
+    loss = least_slope / beta
+    no_slower = surely & ((ahead + spare >= least_slope + loss) | (ahead >= loss))
+    regular = (
+        (jnp.abs(alpha + beta + alpha_weak + g) < jnp.inf)  # nor is one of them infinite or NaN
+        & (beta_weak > 1e-20)
+        & (c > off)
+        & (d > off)
+        & (least_s > 1e-20)
+        & (g >= 0)
     )
+    if not thorough:
+        return regular & (is_out | no_slower)
+    regular &= (beta > 1e-20) & (b >= 0)
     # Y′, the slope of the total effort that reaches the rival, is `rise` over `steep`. It stays at
     # 1 or more if its denominator over ε falls from here on.
     rise = s * beta * odds
-    steep = beta_weak * (d + a * odds) * (c * odds - b)
+    steep = beta_weak * low * high
     stays_steep = ((1 - _MARGIN) * rise >= steep) & (a * c * odds * odds + b * d >= 0)
     # G falls before the larger root of a quadratic in the odds and rises after it: least there.
     square = b * d * (1 + beta) * beta_weak
@@ -312,20 +358,4 @@ def _holds_on(pair: _Pair, level, decay, is_binding) -> jax.Array:
     terms = beta_weak * (1 + level + jnp.log(ratio) / beta) + jnp.abs(alpha_weak) + jnp.abs(logit)
     one_turn = (constant <= 0) | (linear >= 0) | (ratio == 1)
     rises_on = one_turn & (least >= _MARGIN * terms)
-    regular = (
-        (beta > 1e-20)
-        & (beta < jnp.inf)
-        & (beta_weak > 1e-20)
-        & (beta_weak < jnp.inf)
-        & (jnp.abs(alpha) < jnp.inf)
-        & (jnp.abs(alpha_weak) < jnp.inf)
-        & (c > 0)
-        & (d > 0)
-        & (s > 1e-20)
-        & (b >= 0)
-        & (g >= 0)
-        & (g < jnp.inf)
-        & (odds < jnp.inf)
-        & (omega < jnp.inf)
-    )
-    return regular & (no_slower | (surely & (stays_steep | rises_on)))
+    return regular & (is_out | ((gain >= 0) & no_slower) | (surely & (stays_steep | rises_on)))

@@ -7,17 +7,19 @@ stable levels are a ray from the largest root of the pairs' conditions (`tbtjax.
 
 One pair binds, so only it needs full precision:
 
-1. float32, all pairs: a lower bound of the largest root, from one logarithm a pair;
-2. float32, all pairs: from there one step of Halley's method; the pair that asks for most binds;
-3. float32, this pair: two more steps. |h″/h′| ≤ 1 everywhere, so they converge from any start;
-4. the games' dtype, this pair: one more step, or some. With x = (e^s − 1 − q)/(1 + q) = e^h − 1
-   small, h comes from its series: two exponentials, no logarithm, and no digits lost. The step is
-   cubically exact, so its own length bounds what is left;
-5. float32, all pairs: every other pair holds, by more than the rounding of this check.
+1. float32, all pairs: a look from y = 0, which is one step of Halley's method; the pair that asks
+   for most binds;
+2. float32, this pair: more such steps. |h″/h′| ≤ 1 everywhere, so they converge from any start;
+3. the games' dtype, this pair: one more step. With x = (e^s − 1 − q)/(1 + q) = e^h − 1 small, h
+   comes from its series: two exponentials, no logarithm, and no digits lost. The step is cubically
+   exact, so its own length bounds what is left;
+4. float32, all pairs: every other pair holds, by more than the rounding of this check.
 
-A game that fails any of this, is not of this kind, or holds a NaN is reported as not settled and
-takes the complete road. Pairs are looped over with games in contiguous lanes: what is carried from
-pair to pair stays in registers and cache, and logarithms are vectorized.
+A game for which any of this fails (of ordinary games one in a hundred with 5 models, one in thirty
+with 20) is reported as not settled, and tried again thoroughly: with a second look, from where the
+first one led, and further steps. What then is left, is not of this kind, or holds a NaN takes the
+complete road. Pairs are looped over with games in contiguous lanes: what is carried from pair to
+pair stays in registers and cache, and logarithms are vectorized.
 """
 
 from typing import NamedTuple
@@ -29,6 +31,10 @@ import numpy as np
 _FAST = jnp.float32
 # In the games' dtype: one is enough for all but a few.
 _MOST_STEPS = 5
+# In float32, for the pair that binds.
+_FAST_STEPS = 3
+# From one level after another, for who binds, where a road is thorough.
+LOOKS = 2
 
 
 class FastLevel(NamedTuple):
@@ -48,10 +54,10 @@ class FastLevel(NamedTuple):
 def regular_level(
     alpha: jax.Array,
     beta: jax.Array,
-    worth: jax.Array,
     worth_of,
     *,
     most_ranks: int,
+    thorough: bool = True,
     unroll: int = 1,
 ) -> FastLevel:
     """Δ* of the regular games of a chunk.
@@ -59,78 +65,112 @@ def regular_level(
     Args:
       alpha: `[n, games]`, n ≥ 2.
       beta: `[n, games]`.
-      worth: `[n − 1, games]` what passing the next stronger model is worth, in steps.
-      worth_of: takes the (traced) indices of a weak model and a stronger one to what passing that
-        one is worth to it, `[games]`; asked for pairs further apart.
+      worth_of: takes a weak model and a stronger one, as (traced) indices or as slices, to what
+        passing that one is worth to it in steps, `[games]` or `[models, games]`.
       most_ranks: pairs up to so many places apart are checked: 1 for adjacent deviations, n − 1
         for all.
+      thorough: a second look, and as many steps in the games' dtype as are needed; else more games
+        are not settled.
       unroll: turns that one turn of a loop over pairs makes (`_roads.PAIRS_AT_ONCE`).
 
     Returns:
       The level of each game.
     """
     n = len(alpha)
-    inverse = 1 / beta.astype(_FAST)
-    adjacent = (
-        (alpha[:-1] - alpha[1:]).astype(_FAST) * inverse[1:],
-        (beta[:-1] - beta[1:]).astype(_FAST) * inverse[1:],
-        worth.astype(_FAST),
-    )
+
+    def pair_of(weak, rival):
+        """The pair's d and m in float32, and g."""
+        beta_weak = beta[weak].astype(_FAST)
+        inverse = jnp.where(beta_weak > 0, 1 / beta_weak, jnp.nan)
+        d = (alpha[rival] - alpha[weak]).astype(_FAST) * inverse
+        m = (beta[rival] - beta[weak]).astype(_FAST) * inverse
+        return d, m, worth_of(weak, rival)
+
+    adjacent = of_neighbours(pair_of, n, unroll)
 
     def over_pairs(body, init):
-        d, m, g = adjacent
-
         def step(rival, carry):
-            return body(rival + 1, d[rival], m[rival], g[rival], carry)
+            return body(rival + 1, *(x[rival].astype(_FAST) for x in adjacent), carry)
 
         return jax.lax.fori_loop(0, n - 1, step, init, unroll=min(unroll, n - 1))
 
     # Derived from the inputs, so that it varies over devices as they do inside shard_map.
-    zero = jnp.where(jnp.isnan(alpha[0]), 0, 0).astype(_FAST)
+    level = jnp.where(jnp.isnan(alpha[0]), 0, 0).astype(_FAST)
+    weak = level.astype(jnp.int32)
 
-    def bound(_, d, m, g, y):
-        # log(1 + g) seen from y = 0, or log(g) − y ≤ log(1 + g·e^{−y}).
-        large = g > 1
-        reached = jnp.log(jnp.where(large, g, 1 + g)) - d
-        return jnp.maximum(y, reached / (m + jnp.where(large, 1, g / (1 + g))))
+    def look(level_and_weak):
+        return _look(level_and_weak[0], over_pairs, n)
 
-    start = over_pairs(bound, zero)
-    decay = jnp.exp(-start)
+    level, weak = several(look, (level, weak), LOOKS if thorough else 1, unroll)
 
-    def target(_, d, m, g):
-        q = g * decay
-        return start - _halley(d + m * start - jnp.log(1 + q), m, q)
-
-    y, weak = most_asking(target, over_pairs, n, start)
-    exact_pair = _take(alpha, beta, worth, weak)
+    exact_pair = _take(alpha, beta, adjacent[-1], weak)
     d, m, g = (x.astype(_FAST) for x in exact_pair)
-    for _ in range(2):
+
+    def refined(y):
         q = g * jnp.exp(-y)
-        y = jnp.maximum(y - _halley(d + m * y - jnp.log1p(q), m, q), 0)
-    y, exact = _polish(*exact_pair, y, fixed=unroll > 1)
+        return jnp.maximum(y - _halley(d + m * y - jnp.log1p(q), m, q), 0)
+
+    y = several(refined, level, _FAST_STEPS, unroll)
+    y, exact = _polish(*exact_pair, y, thorough=thorough, fixed=unroll > 1)
 
     level = y.astype(_FAST)
     decay = jnp.exp(-level)
 
-    def holds(model, d, m, g, settled, *, is_binding=False):
+    def holds(d, m, g, settled, *, is_binding=False):
         s, needed = d + m * level, jnp.log(1 + g * decay)
         # Rounding: of 1 + q before the logarithm, and of the terms.
         surely = s - needed >= 2.5e-7 + 5e-7 * (s + needed + level)
         regular = (d >= 0) & (d < jnp.inf) & (m >= 0) & (m < jnp.inf) & (g >= 0) & (g < jnp.inf)
-        return settled & (surely | is_binding) & regular & (inverse[model] > 0)
+        return settled & (surely | is_binding) & regular
 
     def holds_adjacent(model, d, m, g, settled):
-        return holds(model, d, m, g, settled, is_binding=model == weak)
+        return holds(d, m, g, settled, is_binding=model == weak)
 
     def holds_apart(weak, rival, settled):
-        d = (alpha[rival] - alpha[weak]).astype(_FAST) * inverse[weak]
-        m = (beta[rival] - beta[weak]).astype(_FAST) * inverse[weak]
-        return holds(weak, d, m, worth_of(weak, rival).astype(_FAST), settled)
+        d, m, g = pair_of(weak, rival)
+        return holds(d, m, g.astype(_FAST), settled)
 
     settled = exact & (level < 80)  # beyond, e^{−y} leaves float32
     settled = over_pairs(holds_adjacent, settled)
     settled = over_pairs_apart(holds_apart, n, most_ranks, settled, unroll)
     return FastLevel(y, weak, settled)
+
+
+def _look(level, over_pairs, n: int) -> tuple[jax.Array, jax.Array]:
+    """Halley's step of all pairs from a level, and who asks for most."""
+    decay = jnp.exp(-level)
+
+    def target(_, d, m, g):
+        q = g * decay
+        return level - _halley(d + m * level - jnp.log(1 + q), m, q)
+
+    return most_asking(target, over_pairs, n, level)
+
+
+def several(function, x, times: int, unroll: int):
+    """`function` of `function` of ... `x`: a loop, for it to be compiled once."""
+    return jax.lax.fori_loop(0, times, lambda _, x: function(x), x, unroll=min(unroll, times))
+
+
+def of_neighbours(function, n: int, unroll: int):
+    """`function` of each weak model and the next stronger one, as rows.
+
+    In a loop over pairs, which reads rows: elsewhere the compiler reads the transposed inputs
+    anew, across them.
+
+    Args:
+      function: takes a weak model and its rival, as traced indices or as slices, to arrays
+        `[games]` or `[models, games]`.
+      n: number of models.
+      unroll: as in `regular_level`.
+
+    Returns:
+      Arrays `[n − 1, games]`; strongest pair first.
+    """
+    if unroll > 1:
+        return function(slice(1, None), slice(None, -1))
+    rivals = jnp.arange(n - 1, dtype=jnp.int32)
+    return jax.lax.map(lambda rival: function(rival + 1, rival), rivals)
 
 
 def over_pairs_apart(body, n: int, most_ranks: int, init, unroll: int):
@@ -152,20 +192,20 @@ def most_asking(target, over_pairs, n: int, start: jax.Array) -> tuple[jax.Array
     """The largest of the levels that the pairs ask for, and whose it is.
 
     The level and the pair travel as one number, so that one array is carried from pair to pair: the
-    last bits of the float are the pair's. It is the level's distance from a little below `start`,
+    last bits of the float are the pair's. It is the level's distance from somewhat below `start`,
     which has digits to spare.
 
     Args:
       target: takes a weak model and what `over_pairs` knows of its pair to a level, `[games]`.
       over_pairs: loops over the pairs.
       n: number of models.
-      start: `[games]` float32, ≥ 0: no more than the largest level, but for rounding.
+      start: `[games]` float32, ≥ 0; about the largest level or below it.
 
     Returns:
       The level `[games]`, 0 at the least, and the weak model, int32; the first of equals.
     """
     last = (1 << (n - 1).bit_length()) - 1
-    base = start - 1e-3 * (1 + start)
+    base = start - (1 + start) / 4
 
     def look(weak, *pair_and_best):
         *pair, best = pair_and_best
@@ -195,10 +235,11 @@ def _take(alpha, beta, worth, weak) -> tuple[jax.Array, jax.Array, jax.Array]:
     return d, m, of_each(worth, weak - 1)
 
 
-def _polish(d, m, g, y, *, fixed: bool):
+def _polish(d, m, g, y, *, thorough: bool, fixed: bool):
     """Steps in the games' dtype, and whether one was short enough to be the last.
 
-    Where `fixed`, there are two of them for all games: nothing waits for a number from the device.
+    One, or, where `thorough`, some: two for all games where `fixed`, so that nothing waits for a
+    number from the device.
     """
 
     def step(y):
@@ -209,20 +250,35 @@ def _polish(d, m, g, y, *, fixed: bool):
         step = jnp.maximum(-_halley(h, m, q), -y)
         return y + step, jnp.abs(step) < (4 * jnp.finfo(d.dtype).eps) ** (1 / 3)
 
-    # Where h is nearly level, float32 ends too far from the root for one step.
-    def is_unfinished(carry):
-        count, _, exact = carry
-        return (count < _MOST_STEPS) & ~jnp.all(exact)
+    y = y.astype(d.dtype)
+    if not thorough:
+        return step(y)
 
     def once_more(carry):
-        count, y, exact = carry
+        y, exact = carry
         further, close = step(y)
-        return count + 1, jnp.where(exact, y, further), exact | close
+        return jnp.where(exact, y, further), exact | close
 
-    first = (1, *step(y.astype(d.dtype)))
+    nobody = jnp.isnan(y) & False  # varies over devices as `y` does inside shard_map
+    return some_times(once_more, (y, nobody), 2 if fixed else _MOST_STEPS, fixed=fixed)
+
+
+def some_times(function, carry, most: int, *, fixed: bool):
+    """`function` of ... of (levels, which are exact): until all are, but so often at most.
+
+    Where `fixed`, so often: nothing waits for a number from the device.
+    """
     if fixed:
-        return once_more(first)[1:]
-    return jax.lax.while_loop(is_unfinished, once_more, first)[1:]
+        for _ in range(most):
+            carry = function(carry)
+        return carry
+
+    def is_unfinished(state):
+        count, (_, exact) = state
+        return (count < most) & ~jnp.all(exact)
+
+    start = jnp.zeros((), jnp.int32), carry
+    return jax.lax.while_loop(is_unfinished, lambda x: (x[0] + 1, function(x[1])), start)[1]
 
 
 def of_each(x: jax.Array, index: jax.Array) -> jax.Array:

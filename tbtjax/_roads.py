@@ -166,12 +166,24 @@ def _different_limit_pairs(game: RankingGame, rows: _PairRows) -> _pieces.Limite
     )
 
 
-def ray(game: RankingGame, deviations: Deviations, unroll: int = 1) -> tuple[Levels, jax.Array]:
-    """The fast road of power laws, and the games that it leaves open, `[games]`."""
-    n = game.num_models
+def ray(
+    game: RankingGame, deviations: Deviations, *, thorough: bool = True, unroll: int = 1
+) -> tuple[Levels, jax.Array]:
+    """The fast road of power laws, and the games that it leaves open, `[games]`.
+
+    Args:
+      game: the chunk.
+      deviations: as in `stabilizing_threshold`.
+      thorough: as in `_regular.regular_level`.
+      unroll: as in `_regular.regular_level`.
+    """
     columns = _columns_of(game)
-    most_ranks = n - 1 if deviations == "all" else 1
-    found = _fast_level(game, columns.curves, columns.worth, columns.worth_of, most_ranks, unroll)
+    how = {
+        "most_ranks": game.num_models - 1 if deviations == "all" else 1,
+        "thorough": thorough,
+        "unroll": unroll,
+    }
+    found = _fast_level(game, columns.curves, columns.worth_of, how)
     settled = found.settled & _is_usable(game)
     y, unstable = found.y, found.y > 0
     pair = jnp.where(unstable, found.weak, -1)
@@ -196,22 +208,20 @@ class _Columns(NamedTuple):
     rewards: jax.Array
     cost: Any
 
-    @property
-    def worth(self) -> jax.Array:
-        """`[n − 1, games]` what passing the next stronger model is worth, in steps."""
-        rewards, shape = self.rewards, (len(self.rewards) - 1, self.curves[0].shape[1])
-        cost = jax.tree.map(lambda x: x[1:] if len(x) > 1 else x, self.cost)
-        return jnp.broadcast_to(_worth(cost, rewards[:-1] - rewards[1:]), shape)
-
     def worth_of(self, weak, rival) -> jax.Array:
-        """`[games]` what passing the rival is worth to the weak model, in steps."""
+        """What passing the rival is worth to the weak model, in steps; NaN where rewards rise.
+
+        Args:
+          weak: an index, or a slice of models.
+          rival: the same.
+
+        Returns:
+          `[games]`, or `[models, games]`.
+        """
         cost = jax.tree.map(lambda x: x[weak if len(x) > 1 else 0], self.cost)
-        return _worth(cost, self.rewards[rival] - self.rewards[weak])
-
-
-def _worth(cost: Any, gain: jax.Array) -> jax.Array:
-    """The gain in steps; NaN where it is negative: a rising reward is invalid, not no gap."""
-    return jnp.where(gain < 0, jnp.nan, cost.effort_worth(gain))
+        gain = self.rewards[rival] - self.rewards[weak]
+        worth = jnp.where(gain < 0, jnp.nan, cost.effort_worth(gain))
+        return jnp.broadcast_to(worth, (*worth.shape[:-1], self.curves[0].shape[1]))
 
 
 def _columns_of(game: RankingGame) -> _Columns:
@@ -228,15 +238,12 @@ def _columns_of(game: RankingGame) -> _Columns:
     return _Columns(curves, turned(rewards), jax.tree.map(turned, game.cost))
 
 
-def _fast_level(
-    game: RankingGame, curves, worth, worth_of, most_ranks: int, unroll: int
-) -> _regular.FastLevel:
+def _fast_level(game: RankingGame, curves, worth_of, how) -> _regular.FastLevel:
     """What the fast road for the game's curves finds of games in contiguous lanes."""
     alpha, beta, lower, upper = curves
-    how = {"most_ranks": most_ranks, "unroll": unroll}
     if game.curves.has_equal_limits:
-        return _regular.regular_level(alpha, beta, worth, worth_of, **how)
-    return _rays.ray_level(alpha, beta, lower, upper, worth, worth_of, **how)
+        return _regular.regular_level(alpha, beta, worth_of, **how)
+    return _rays.ray_level(alpha, beta, lower, upper, worth_of, **how)
 
 
 def _is_usable(game: RankingGame) -> jax.Array:
@@ -271,14 +278,17 @@ def all_levels(game: RankingGame, deviations: Deviations) -> Levels:
 
 
 def ray_by_pair(
-    game: RankingGame, unroll: int = 1
+    game: RankingGame, *, thorough: bool = True, unroll: int = 1
 ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-    """The fast road to `all_by_pair`, and the games that it leaves open, `[games]`."""
+    """The fast road to `all_by_pair`, and the games that it leaves open, `[games]`; see `ray`."""
     shape = (game.num_models - 1, chunk_size(game))
     columns = _columns_of(game)
     # A pair is a game of two models.
     of_two = [jnp.stack([x[:-1].ravel(), x[1:].ravel()]) for x in columns.curves]
-    found = _fast_level(game, of_two, columns.worth.reshape(1, -1), None, 1, unroll)
+    worth = columns.worth_of(slice(1, None), slice(None, -1)).ravel()
+    worth = jnp.stack([0 * worth, worth])
+    how = {"most_ranks": 1, "thorough": thorough, "unroll": unroll}
+    found = _fast_level(game, of_two, lambda weak, _: worth[weak], how)
     settled = jnp.all(found.settled.reshape(shape), axis=0) & _is_usable(game)
     return (found.y.reshape(shape).T, _rivals_by_pair(game)), ~settled
 

@@ -168,8 +168,13 @@ def _threshold(game: RankingGame, deviations: Deviations, scan_levels: int, has_
         roads, pair_roads = Roads(complete), Roads(all_by_pair)
         if has_fast_roads and n >= 2 and game.present is None:
             roads, pair_roads = (
-                Roads(first, rest, functools.partial(first, unroll=PAIRS_AT_ONCE))
-                for first, rest in (
+                Roads(
+                    functools.partial(fast, thorough=False),
+                    rest,
+                    again=fast,
+                    on_accelerator=functools.partial(fast, unroll=PAIRS_AT_ONCE),
+                )
+                for fast, rest in (
                     (functools.partial(ray, deviations=deviations), complete),
                     (ray_by_pair, all_by_pair),
                 )

@@ -12,6 +12,7 @@ import pytest
 from random_games import random_games
 
 from tbtjax import _batch, linear_cost, power_law, ranking_game, stabilizing_threshold
+from tbtjax._records import align
 
 
 def thresholds(games):
@@ -21,9 +22,10 @@ def thresholds(games):
     )
 
 
-def test_chunks_do_not_show(x64, monkeypatch):
+@pytest.mark.parametrize("kind", ["fast_weak", "monotone_different_limits"])
+def test_chunks_do_not_show(kind, x64, monkeypatch):
     """A batch that is no multiple of the chunk, worked through in one chunk and in many."""
-    games = random_games(1, 1_003, 4, "fast_weak")
+    games = random_games(1, 1_003, 4, kind)
     whole = thresholds(games)
     for platform, sizes in _batch._SIZES.items():
         monkeypatch.setitem(_batch._SIZES, platform, sizes._replace(entries=400))
@@ -32,6 +34,30 @@ def test_chunks_do_not_show(x64, monkeypatch):
     jax.clear_caches()
     for x, y in zip(jax.tree.leaves(whole), jax.tree.leaves(chunked), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-12)
+
+
+def test_games_left_open_take_the_next_road(x64, monkeypatch):
+    """In many chunks and blocks: each game is answered by the first road that knows it."""
+    for platform, sizes in _batch._SIZES.items():
+        small = sizes._replace(entries=40, found=3, again=4, rest=8)
+        monkeypatch.setitem(_batch._SIZES, platform, small)
+    size = 1_003
+    need = np.random.default_rng(0).integers(0, 3, size)
+    curves = power_law(np.stack([need, np.arange(size)], axis=-1), 1.0)
+    game = align(ranking_game(curves, np.zeros(2), linear_cost(1.0)))
+
+    def road(number):
+        def solve(chunk):
+            need, index = chunk.curves.alpha.T
+            answers = {"road": need * 0 + number, "index": index}
+            return answers if number == 2 else (answers, need > number)
+
+        return solve
+
+    roads = _batch.Roads(road(0), road(2), again=road(1))
+    found = jax.jit(lambda game: _batch.map_games(roads, game, entries_per_game=1))(game)
+    np.testing.assert_array_equal(found["road"], need)
+    np.testing.assert_array_equal(found["index"], np.arange(size))
 
 
 def test_memory_beyond_inputs_and_outputs_is_small():
