@@ -92,17 +92,18 @@ def map_games(roads: Roads, tree: Any, *, entries_per_game: int) -> Any:
       The roads' results, with the games' axes of `tree` in place of `[games]`.
     """
     mesh, specs = _explicit_shardings(tree)
+    total = math.prod(batch_shape(tree))
     if mesh is not None:
         leaves, structure = jax.tree.flatten(tree)
 
         def local(*parts):
-            return _map_local(roads, structure.unflatten(parts), entries_per_game)
+            return _map_local(roads, structure.unflatten(parts), entries_per_game, total)
 
         games = _games_spec(tree, specs)
         return jax.shard_map(
             local, mesh=mesh, in_specs=tuple(specs), out_specs=games, check_vma=False
         )(*leaves)
-    return _map_local(roads, tree, entries_per_game)
+    return _map_local(roads, tree, entries_per_game, total)
 
 
 def _explicit_shardings(tree: Any) -> tuple[Any, list[PartitionSpec]]:
@@ -141,8 +142,11 @@ def _games_spec(tree: Any, specs: list[PartitionSpec]) -> PartitionSpec:
     return PartitionSpec(*names)
 
 
-def _map_local(roads: Roads, tree: Any, entries_per_game: int) -> Any:
-    """`map_games` without explicit shardings: flattens the games' axes and runs the chunks."""
+def _map_local(roads: Roads, tree: Any, entries_per_game: int, total: int) -> Any:
+    """`map_games` without explicit shardings: flattens the games' axes and runs the chunks.
+
+    `total` is how many games there are on all devices.
+    """
     shape = batch_shape(tree)
     size = math.prod(shape)
     leaves, structure = jax.tree.flatten(tree)
@@ -158,12 +162,15 @@ def _map_local(roads: Roads, tree: Any, entries_per_game: int) -> Any:
     def of_parts(road):
         return road and (lambda *parts: road(structure.unflatten(parts)))
 
-    result = _chunked(Roads(*map(of_parts, roads)), size, entries_per_game)(*flat)
+    result = _chunked(Roads(*map(of_parts, roads)), size, entries_per_game, total)(*flat)
     return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), result)
 
 
-def _chunked(roads: Roads, size: int, entries_per_game: int) -> Callable[..., Any]:
-    """`size` games in chunks; the roads' arguments are `[size, *event]` or `[1, *event]`."""
+def _chunked(roads: Roads, size: int, entries_per_game: int, total: int) -> Callable[..., Any]:
+    """`size` games in chunks; the roads' arguments are `[size, *event]` or `[1, *event]`.
+
+    Which roads are taken depends on `total`, not on how many of these games a device has.
+    """
 
     def run(*parts):
         games = max((x.shape[0] for x in parts), default=1) if size else 0
@@ -178,14 +185,16 @@ def _chunked(roads: Roads, size: int, entries_per_game: int) -> Callable[..., An
 
         def run_as(platform):
             sizes, chunk = _SIZES[platform], min(chunks[platform], games)
-            first, again = roads.first, roads.again
-            if platform != "cpu" and roads.on_accelerator is not None:
+            first, again, rest = roads.first, roads.again, roads.rest
+            if total <= _FEW and rest is not None:
+                first, again, rest = rest, None, None
+            elif platform != "cpu" and roads.on_accelerator is not None:
                 first, again = roads.on_accelerator, None
-            elif games <= chunks[platform] and again is not None:
+            elif total <= chunks[platform] and again is not None:
                 first, again = again, None
             later = [
                 (road, min(games, max(_FEW, chunk // share)))
-                for road, share in ((again, sizes.again), (roads.rest, sizes.rest))
+                for road, share in ((again, sizes.again), (rest, sizes.rest))
                 if road is not None
             ]
             found = min(chunk, sizes.found)
@@ -251,7 +260,7 @@ def _chunked(roads: Roads, size: int, entries_per_game: int) -> Callable[..., An
             )
 
         joined = [join(x, batched) for x, batched in zip(parts, is_batched, strict=True)]
-        result = _chunked(roads, more, entries_per_game)(*joined)
+        result = _chunked(roads, more, entries_per_game, axis_size * total)(*joined)
         result = jax.tree.map(lambda x: x.reshape(axis_size, size, *x.shape[1:]), result)
         return result, jax.tree.map(lambda _: True, result)
 
@@ -289,8 +298,6 @@ def _run_chunks(
       found: how many open games of a chunk are found at once.
     """
     chunks = -(-games // chunk)
-    if later and games <= _FEW:
-        (first, _), later = later[-1], []
     if chunks == 1 and not later:
         return first(*parts)
     # Traced once, for the shapes and for the loop.

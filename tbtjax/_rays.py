@@ -163,7 +163,7 @@ def ray_level(
     level = y.astype(_FAST)
     decay = jnp.exp(-level)
     settled = exact & (level < _HIGHEST) & ((level == 0) | _is_unstable_before(quick, decay))
-    # Rounded differences do not tell.
+    # Signs that inputs in float32 may have lost: of b, and of what costlier proofs can do without.
     settled &= _is_ordered(upper) & (thorough | _is_ordered(beta))
 
     def holds_adjacent(weak_one, pair, settled):

@@ -99,7 +99,15 @@ def regular_level(
     weak = level.astype(jnp.int32)
 
     def look(level_and_weak):
-        return _look(level_and_weak[0], over_pairs, n)
+        """Halley's step of all pairs from a level, and who asks for most."""
+        level, _ = level_and_weak
+        decay = jnp.exp(-level)
+
+        def target(_, d, m, g):
+            q = g * decay
+            return level - _halley(d + m * level - jnp.log(1 + q), m, q)
+
+        return most_asking(target, over_pairs, n, level)
 
     level, weak = several(look, (level, weak), LOOKS if thorough else 1, unroll)
 
@@ -134,17 +142,6 @@ def regular_level(
     settled = over_pairs(holds_adjacent, settled)
     settled = over_pairs_apart(holds_apart, n, most_ranks, settled, unroll)
     return FastLevel(y, weak, settled)
-
-
-def _look(level, over_pairs, n: int) -> tuple[jax.Array, jax.Array]:
-    """Halley's step of all pairs from a level, and who asks for most."""
-    decay = jnp.exp(-level)
-
-    def target(_, d, m, g):
-        q = g * decay
-        return level - _halley(d + m * level - jnp.log(1 + q), m, q)
-
-    return most_asking(target, over_pairs, n, level)
 
 
 def several(function, x, times: int, unroll: int):
