@@ -7,7 +7,9 @@ in the shape the user gave, so that what is shared between games is stored once.
 
 import dataclasses
 import functools
-from typing import Any, ClassVar, TypeVar
+import operator
+from collections.abc import Iterable
+from typing import Any, ClassVar, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +91,71 @@ def num_models(tree: Any) -> int:
     if len(sizes) > 1:
         np.broadcast_shapes(*((size,) for size in sizes))  # says what is wrong
     return next(iter(sizes), 1)
+
+
+def register_with_types(kind: type[_T]) -> type[_T]:
+    """Registers a frozen dataclass as a JAX pytree that knows the types inside; a class decorator.
+
+    For records that hold curves or costs of any kind. jaxlib 0.10 takes two dataclasses that
+    `jax.tree_util.register_dataclass` has registered for one another where they have as many
+    fields. Only their hashes differ: one time in a hundred, what was compiled for games with the
+    one is run on games with the other. Here the types are part of the structure.
+    """
+    names = tuple(field.name for field in dataclasses.fields(cast(Any, kind)))
+    keys = tuple(map(jax.tree_util.GetAttrKey, names))
+    values_of = operator.attrgetter(*names, "__class__")  # a tuple also where there is one field
+
+    def flatten(record):
+        values = values_of(record)[:-1]
+        return values, _types_of(values)
+
+    def flatten_with_keys(record):
+        values = values_of(record)[:-1]
+        return tuple(zip(keys, values, strict=True)), _types_of(values)
+
+    def unflatten(_, values):
+        return kind(*values)
+
+    jax.tree_util.register_pytree_with_keys(kind, flatten_with_keys, unflatten, flatten)
+    return kind
+
+
+@functools.cache
+class _Types:
+    """The types of a record's fields and of what is inside them; one object for the same types.
+
+    Where a field holds no dataclass its type is not known (None) and goes with any: in `in_axes` of
+    `jax.vmap` a number stands for a whole field.
+    """
+
+    def __init__(self, *types: Any):
+        self._types = types
+
+    def __eq__(self, other):
+        pairs = zip(self._types, other._types, strict=True)
+        return all(a == b or a is None or b is None for a, b in pairs)
+
+    def __hash__(self):
+        return 0
+
+
+def _types_of(values: Iterable[Any]) -> Any:
+    return _Types(*[_type_of(value) for value in values])
+
+
+def _type_of(value: Any) -> Any:
+    """A dataclass's type, with those of the fields that hold dataclasses themselves; else None."""
+    kind = type(value)
+    fields = _record_fields(kind)
+    if not fields:
+        return None
+    inside = [_type_of(getattr(value, name)) for name in fields]
+    return (kind, *inside) if any(inside) else kind
+
+
+@functools.cache
+def _record_fields(kind: type) -> tuple[str, ...]:
+    return tuple(x.name for x in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else ()
 
 
 def take_games(tree: _T, shape: tuple[int, ...], index: Any) -> _T:

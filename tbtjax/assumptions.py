@@ -35,7 +35,7 @@ from tbtjax._audit_pairs import PairFindings, pair_findings
 from tbtjax._audit_words import report_in_words, violations_in_words
 from tbtjax._batch import Roads, chunk_size, map_games
 from tbtjax._checks import as_level
-from tbtjax._records import Record, align
+from tbtjax._records import Record, align, register_with_types
 from tbtjax._rivals import stronger_rivals
 from tbtjax.costs import linear_cost
 from tbtjax.curves import PowerLaw, Tabulated, power_law
@@ -259,8 +259,17 @@ def check_assumptions(game: RankingGame, max_effort: Any) -> AssumptionReport:
         )
     max_effort = as_level("max_effort", max_effort, game.dtype, game.batch_shape)
     # Costs and curves are audited apart: one compiled program serves games with other costs.
-    costs = _of_costs(game.cost, game.rewards, game.present, max_effort, game.num_models)
-    return _report(game.curves, game.present, max_effort, costs, game.num_models)
+    cost, curves = _Part(game.cost), _Part(game.curves)
+    costs = _of_costs(cost, game.rewards, game.present, max_effort, game.num_models)
+    return _report(curves, game.present, max_effort, costs, game.num_models)
+
+
+@register_with_types
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """Curves or a cost of any kind."""
+
+    value: Any
 
 
 @jax.tree_util.register_dataclass
@@ -302,9 +311,9 @@ class _CurveAudit(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=4)
-def _of_costs(cost: Any, rewards, present, max_effort: jax.Array, models: int) -> _CostAudit:
+def _of_costs(cost: _Part, rewards, present, max_effort: jax.Array, models: int) -> _CostAudit:
     nothing = jnp.zeros(models, max_effort.dtype)
-    game = RankingGame(power_law(nothing, nothing), rewards, cost, present)
+    game = RankingGame(power_law(nothing, nothing), rewards, cost.value, present)
 
     def find(audited: _Audited) -> _CostAudit:
         game, max_effort, present = audited.parts()
@@ -361,14 +370,14 @@ def _square(finding: Finding, size: int, n: int) -> Finding:
 
 @functools.partial(jax.jit, static_argnums=4)
 def _report(
-    family: Any, present, max_effort: jax.Array, costs: _CostAudit, models: int
+    curves: _Part, present, max_effort: jax.Array, costs: _CostAudit, models: int
 ) -> AssumptionReport:
     """The findings on the curves, and beside them those on the costs."""
     nothing = jnp.zeros(models, max_effort.dtype)
-    game = RankingGame(family, nothing, linear_cost(nothing), present)
-    curves = _of_curves(game, max_effort)
-    valid = costs.usable & curves.usable & (max_effort >= 0)
-    games, n = valid.shape, curves.findings.rising.fails.shape[-1]
+    game = RankingGame(curves.value, nothing, linear_cost(nothing), present)
+    found = _of_curves(game, max_effort)
+    valid = costs.usable & found.usable & (max_effort >= 0)
+    games, n = valid.shape, found.findings.rising.fails.shape[-1]
 
     def parts(finding: Finding, resolution: jax.Array | float, event: int) -> dict[str, jax.Array]:
         usable = valid[(..., *(None,) * event)]
@@ -387,7 +396,7 @@ def _report(
             "resolution": jnp.broadcast_to(jnp.asarray(resolution, max_effort.dtype), games),
         }
 
-    cost, curve, pair = costs.findings, curves.findings, curves.pairs
+    cost, curve, pair = costs.findings, found.findings, found.pairs
     return AssumptionReport(
         valid=valid,
         max_effort=jnp.broadcast_to(max_effort, games),
@@ -395,9 +404,9 @@ def _report(
         cost_positive=ModelCheck(**parts(cost.positive, costs.resolution, 1)),
         cost_convex=ModelCheck(**parts(cost.convex, costs.resolution, 1)),
         cost_common=ModelCheck(**parts(cost.common, costs.common_resolution, 1)),
-        c2_rising=ModelCheck(**parts(curve.rising, curves.resolution, 1)),
-        c2_concave=ModelCheck(**parts(curve.concave, curves.resolution, 1)),
+        c2_rising=ModelCheck(**parts(curve.rising, found.resolution, 1)),
+        c2_concave=ModelCheck(**parts(curve.concave, found.resolution, 1)),
         c2_bounded=ModelCheck(**parts(curve.bounded, 0.0, 1)),
-        c1=PairCheck(**parts(pair.order, curves.resolution, 2)),
-        c3=PairCheck(**parts(pair.gap, curves.resolution, 2)),
+        c1=PairCheck(**parts(pair.order, found.resolution, 2)),
+        c3=PairCheck(**parts(pair.gap, found.resolution, 2)),
     )

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tbtjax._checks import Problem, as_array, check_broadcast, common_dtype
-from tbtjax._records import Record, batch_shape, num_models
+from tbtjax._records import Record, batch_shape, num_models, register_with_types
 
 
-@jax.tree_util.register_dataclass
+@register_with_types
 @dataclasses.dataclass(frozen=True)
 class RankingGame(Record):
     """A batch of leaderboard games; see `ranking_game`.

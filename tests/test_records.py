@@ -1,6 +1,7 @@
 """Records: which axes are games, and how they are picked."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -95,3 +96,59 @@ def test_event_axes_of_a_record_of_ones_own():
     assert own.batch_shape == (5,) and own.num_models == 3
     assert own[2].points.shape == (3, 2) and own[2].verdict.shape == ()
     assert own[2].inner["x"].shape == (3,)
+
+
+def own_cost(number):
+    """A cost of one's own class, one of many with the same fields."""
+
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True)
+    class Own:
+        rate: Any
+
+        def __call__(self, effort):
+            return self.rate * effort
+
+        def effort_worth(self, value):
+            return number * value / self.rate
+
+    return Own
+
+
+def game_with(cost):
+    return tbtjax.ranking_game(tbtjax.power_law([1.0, 0.0], 1.0), [4.0, 0.0], cost)
+
+
+def test_what_is_compiled_for_one_cost_is_not_run_on_another():
+    """jaxlib 0.10 takes dataclasses with as many fields for one another, one time in a hundred."""
+
+    @jax.jit
+    def worth(game):
+        return game.cost.effort_worth(game.rewards)[0]
+
+    for number in range(400):
+        assert worth(game_with(own_cost(number)(jnp.array(2.0)))) == 2 * number
+        if number % 100 == 0:
+            assert worth(game_with(tbtjax.linear_cost(1.0))) == 4
+
+
+def test_the_structure_of_a_game_tells_types_apart():
+    rate, one, other = jnp.array(1.0), own_cost(1), own_cost(2)
+    costs = [one(rate), other(rate), one(one(rate)), one(other(rate)), tbtjax.linear_cost(1.0)]
+    games = [jax.tree.structure(tbtjax.game.RankingGame(0, 0, cost)) for cost in costs]
+    again = [jax.tree.structure(tbtjax.game.RankingGame(1, 1, cost)) for cost in costs]
+    assert [[a == b for b in again] for a in games] == np.eye(len(games), dtype=bool).tolist()
+    assert [hash(x) for x in games] == [hash(x) for x in again]
+
+
+def test_a_number_stands_for_a_part_of_a_game():
+    """In `in_axes`, and for costs of one's own too."""
+    for cost in (own_cost(3)(jnp.array(2.0)), tbtjax.linear_cost(2.0)):
+        game = dataclasses.replace(game_with(cost), rewards=jnp.array([[4.0, 0.0], [8.0, 0.0]]))
+        axes = tbtjax.game.RankingGame(None, 0, None)
+        assert jax.vmap(lambda one: one.rewards[0], in_axes=(axes,))(game).tolist() == [4, 8]
+
+
+def test_paths_name_the_fields():
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(some_game())]
+    assert paths[:2] == [".curves.alpha", ".curves.beta"] and ".cost.slopes" in paths
