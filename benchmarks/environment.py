@@ -1,5 +1,6 @@
-"""Where a measurement was made: machine, versions, commit."""
+"""Where a measurement was made: machine, versions, commit; and memory for it."""
 
+import ctypes
 import datetime
 import importlib.metadata
 import os
@@ -14,6 +15,31 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _PACKAGES = (
     "jax", "jaxlib", "numpy", "scipy", "numba", "llvmlite", "optimistix", "equinox",
 )  # fmt: skip
+
+
+# Settings of glibc's mallopt (malloc.h): the number, and the value.
+_KEEP = {
+    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
+    "M_MMAP_THRESHOLD": (-3, 2**25),
+    "M_ARENA_MAX": (-8, 1),
+}
+
+
+def keep_freed_memory() -> bool:
+    """Has the C library keep what a call frees for the next one; before JAX has any threads.
+
+    Else it gives large arrays back to the system or not, depending on what else the process has
+    freed so far, and on some calls the time goes into page faults: up to a third of it where much
+    is returned, as with derivatives.
+
+    Returns:
+      Whether that could be set (with glibc alone).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return all([mallopt(*setting) == 1 for setting in _KEEP.values()])
 
 
 def describe() -> dict:
@@ -40,11 +66,14 @@ def describe() -> dict:
 
 
 def device_name() -> str:
-    """Name of the results file: the accelerator, or the processor's number of cores."""
+    """Name of the results file: the accelerator, or the processor and its number of cores."""
     device = jax.devices()[0]
     if device.platform == "cpu":
-        return f"cpu-{os.cpu_count()}-cores"
-    return re.sub(r"[^a-z0-9]+", "-", device.device_kind.lower()).strip("-")
+        name = re.sub(r"\((r|tm)\)|\bprocessor\b|\bcpu\b|@.*", " ", _processor().lower())
+        name = f"{name}-{os.cpu_count()}-cores"
+    else:
+        name = device.device_kind.lower()
+    return re.sub(r"[^a-z0-9]+", "-", name).strip("-")
 
 
 def _processor() -> str:

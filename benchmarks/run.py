@@ -64,6 +64,7 @@ def planned_rows(games: int) -> dict:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark; 0 unless one of tbtjax's answers was wrong."""
     options = _parse(arguments)
+    keeps = not options.release_memory and environment.keep_freed_memory()
     on_cpu = jax.default_backend() == "cpu"
     games = options.games or ((1 << 12 if options.quick else 1 << 18) if on_cpu else 1 << 22)
     repeats = options.repeats or (3 if options.quick else 15)
@@ -79,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"--only {asked} matches none of: {', '.join(everything)}", file=sys.stderr)
         return 2
 
-    about = environment.describe()
+    about = environment.describe() | {"keeps_freed_memory": keeps}
     _print_environment(about)
     results: dict = {"environment": about, "repeats": repeats, "bounds": rows.BOUND}
     found, wrong = [], 0
@@ -138,6 +139,12 @@ def _parse(arguments):
         metavar="PATTERN",
         help="rows whose name contains it; may be given several times",
     )
+    parser.add_argument(
+        "--release-memory",
+        action="store_true",
+        help="leave the C library as it is: it may return freed memory to the system, and the page "
+        "faults of the next call are timed with it",
+    )
     parser.add_argument("--out", type=pathlib.Path, help="results file (JSON)")
     options = parser.parse_args(arguments)
     for name in ("games", "repeats"):
@@ -153,6 +160,8 @@ def _print_environment(about: dict) -> None:
         f"{about['processor']}, {about['cores']} cores; {about['devices']} × {about['device_kind']}"
     )
     print(f"{versions}; commit {about['commit'][:12] or 'unknown'}")
+    if not about["keeps_freed_memory"]:
+        print("freed memory may be returned to the system between calls")
     numba = about["numba"]
     if numba is not None and not numba["svml"]:
         print("numba without SVML: its logarithms are the C library's, one at a time")
