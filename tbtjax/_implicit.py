@@ -267,7 +267,8 @@ def _rates_of(deciding: _Deciding) -> _Rates:
     largest = jnp.finfo(y.dtype).max
 
     def rate(x):
-        return jnp.clip(jnp.where(moving, x, 0) * inverse, -largest, largest)
+        # Of the inverse alone: what it comes from would be worked out anew for each rate.
+        return jnp.clip(jnp.where(inverse != 0, x, 0) * inverse, -largest, largest)
 
     by_passing = rate(by_own * beta * share)
 
