@@ -67,12 +67,14 @@ class Roads(NamedTuple):
         what `first` leaves open; and in its place where all games are one chunk, as one road less
         compiles faster. Returns the same two.
       on_accelerator: what stands in for `first` and `again` on an accelerator; None: they do.
+      more_entries: how many times as many array entries as `first` the others work on for a game.
     """
 
     first: Callable[..., Any]
     rest: Callable[..., Any] | None = None
     again: Callable[..., Any] | None = None
     on_accelerator: Callable[..., Any] | None = None
+    more_entries: int = 1
 
 
 def chunk_size(chunk: Any) -> int:
@@ -162,7 +164,13 @@ def _map_local(roads: Roads, tree: Any, entries_per_game: int, total: int) -> An
     def of_parts(road):
         return road and (lambda *parts: road(structure.unflatten(parts)))
 
-    result = _chunked(Roads(*map(of_parts, roads)), size, entries_per_game, total)(*flat)
+    roads = roads._replace(
+        first=of_parts(roads.first),
+        rest=of_parts(roads.rest),
+        again=of_parts(roads.again),
+        on_accelerator=of_parts(roads.on_accelerator),
+    )
+    result = _chunked(roads, size, entries_per_game, total)(*flat)
     return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), result)
 
 
@@ -184,16 +192,18 @@ def _chunked(roads: Roads, size: int, entries_per_game: int, total: int) -> Call
         }
 
         def run_as(platform):
-            sizes, chunk = _SIZES[platform], min(chunks[platform], games)
+            sizes, chunk = _SIZES[platform], chunks[platform]
+            smaller = max(chunk // roads.more_entries, 1)
             first, again, rest = roads.first, roads.again, roads.rest
             if total <= _FEW and rest is not None:
-                first, again, rest = rest, None, None
+                first, again, rest, chunk = rest, None, None, smaller
             elif platform != "cpu" and roads.on_accelerator is not None:
-                first, again = roads.on_accelerator, None
-            elif total <= chunks[platform] and again is not None:
-                first, again = again, None
+                first, again, chunk = roads.on_accelerator, None, smaller
+            elif total <= chunk and again is not None:
+                first, again, chunk = again, None, smaller
+            chunk = min(chunk, games)
             later = [
-                (road, min(games, max(_FEW, chunk // share)))
+                (road, min(games, max(_FEW, smaller // share)))
                 for road, share in ((again, sizes.again), (rest, sizes.rest))
                 if road is not None
             ]

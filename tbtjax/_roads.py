@@ -177,14 +177,14 @@ def ray(
       thorough: as in `_regular.regular_level`.
       unroll: as in `_regular.regular_level`.
     """
-    columns = _columns_of(game)
+    columns = columns_of(game)
     how = {
         "most_ranks": game.num_models - 1 if deviations == "all" else 1,
         "thorough": thorough,
         "unroll": unroll,
     }
     found = _fast_level(game, columns.curves, columns.worth_of, how)
-    settled = found.settled & _is_usable(game)
+    settled = found.settled & is_usable(game)
     y, unstable = found.y, found.y > 0
     pair = jnp.where(unstable, found.weak, -1)
     rival = jnp.where(unstable, found.weak - 1, -1)
@@ -195,7 +195,7 @@ def ray(
     return levels, ~settled
 
 
-class _Columns(NamedTuple):
+class Columns(NamedTuple):
     """A chunk without a mask of models, games in contiguous lanes, models in the order given.
 
     Attributes:
@@ -224,7 +224,7 @@ class _Columns(NamedTuple):
         return jnp.broadcast_to(worth, (*worth.shape[:-1], self.curves[0].shape[1]))
 
 
-def _columns_of(game: RankingGame) -> _Columns:
+def columns_of(game: RankingGame) -> Columns:
     shape = (chunk_size(game), game.num_models)
 
     def turned(x):
@@ -235,7 +235,7 @@ def _columns_of(game: RankingGame) -> _Columns:
         for name in ("alpha", "beta", "lower", "upper")
     )
     rewards = jnp.broadcast_to(game.rewards, (len(game.rewards), game.num_models))
-    return _Columns(curves, turned(rewards), jax.tree.map(turned, game.cost))
+    return Columns(curves, turned(rewards), jax.tree.map(turned, game.cost))
 
 
 def _fast_level(game: RankingGame, curves, worth_of, how) -> _regular.FastLevel:
@@ -246,7 +246,7 @@ def _fast_level(game: RankingGame, curves, worth_of, how) -> _regular.FastLevel:
     return _rays.ray_level(alpha, beta, lower, upper, worth_of, **how)
 
 
-def _is_usable(game: RankingGame) -> jax.Array:
+def is_usable(game: RankingGame) -> jax.Array:
     """Whether the parameters that the fast roads do not look at themselves are valid, `[games]`."""
     rest = [p for p in problems(game) if p.argument not in ("alpha", "beta", "rewards")]
     return functools.reduce(jnp.logical_and, [~jnp.any(p.bad, axis=-1) for p in rest])
@@ -282,14 +282,14 @@ def ray_by_pair(
 ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
     """The fast road to `all_by_pair`, and the games that it leaves open, `[games]`; see `ray`."""
     shape = (game.num_models - 1, chunk_size(game))
-    columns = _columns_of(game)
+    columns = columns_of(game)
     # A pair is a game of two models.
     of_two = [jnp.stack([x[:-1].ravel(), x[1:].ravel()]) for x in columns.curves]
     worth = columns.worth_of(slice(1, None), slice(None, -1)).ravel()
     worth = jnp.stack([0 * worth, worth])
     how = {"most_ranks": 1, "thorough": thorough, "unroll": unroll}
     found = _fast_level(game, of_two, lambda weak, _: worth[weak], how)
-    settled = jnp.all(found.settled.reshape(shape), axis=0) & _is_usable(game)
+    settled = jnp.all(found.settled.reshape(shape), axis=0) & is_usable(game)
     return (found.y.reshape(shape).T, _rivals_by_pair(game)), ~settled
 
 

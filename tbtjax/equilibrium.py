@@ -29,6 +29,9 @@ from tbtjax._rivals import (
     stability_margin,
     stronger_rivals,
 )
+from tbtjax._roads import columns_of, is_usable
+from tbtjax._verdicts import sure_verdicts
+from tbtjax.curves import PowerLaw
 from tbtjax.effort import aligned_at, checked_level
 from tbtjax.game import RankingGame, is_valid
 
@@ -73,8 +76,21 @@ def is_zero_effort_pne(game: RankingGame, delta: Any, deviations: Deviations = "
 def _is_zero_effort_pne(game: RankingGame, delta: jax.Array, deviations: Deviations) -> jax.Array:
     game, level = jax.lax.stop_gradient(aligned_at(game, delta))
     n = game.num_models
-    roads = Roads(*(functools.partial(x, deviations=deviations) for x in (_if_ordered, _any_order)))
+    surely, if_ordered, any_order = (
+        functools.partial(road, deviations=deviations)
+        for road in (_surely, _if_ordered, _any_order)
+    )
+    roads = Roads(if_ordered, any_order)
     entries = n if deviations == "adjacent" else n * (n - 1)
+    if isinstance(game.curves, PowerLaw) and game.present is None and n >= 2:
+        roads = Roads(
+            surely,
+            any_order,
+            again=if_ordered,
+            on_accelerator=if_ordered,
+            more_entries=entries // n,
+        )
+        entries = n
     return map_games(roads, _Levelled(game, level), entries_per_game=max(entries, 1))
 
 
@@ -95,6 +111,18 @@ class _Levelled(NamedTuple):
         margin = stability_margin(game, rivals, jnp.log1p(level), budget, lenient=True)
         stable = jnp.all(~(gain > 0) | (margin >= 0), axis=(0, -1))
         return self.wide(stable & is_valid(game) & ~jnp.isnan(level[..., 0]))
+
+
+def _surely(chunk: _Levelled, deviations: Deviations) -> tuple[jax.Array, jax.Array]:
+    """The verdict on power laws where it is easily told, and the games where it is not."""
+    game, level = chunk
+    stable, is_sure = sure_verdicts(
+        columns_of(game),
+        chunk.wide(level[:, 0]),
+        has_equal_limits=game.curves.has_equal_limits,
+        most_ranks=game.num_models - 1 if deviations == "all" else 1,
+    )
+    return stable, ~(is_sure & is_usable(game))
 
 
 def _if_ordered(chunk: _Levelled, deviations: Deviations) -> tuple[jax.Array, jax.Array]:

@@ -1,13 +1,16 @@
-"""Verdicts on large batches: both roads, whatever the chunk is made of."""
+"""Verdicts on large batches: all roads, whatever the chunk is made of."""
 
 import functools
 
+import jax
 import numpy as np
 import oracles
 import pytest
 from random_games import DIFFERENT_LIMIT_KINDS, EQUAL_LIMIT_KINDS, mixed_games
 
 import tbtjax
+from tbtjax import _batch, equilibrium
+from tbtjax.effort import aligned_at
 
 COUNT, MODELS = 400, 4
 KINDS = {"equal": EQUAL_LIMIT_KINDS, "different": DIFFERENT_LIMIT_KINDS}
@@ -35,9 +38,19 @@ def picked(games, which):
     return {name: x[which] if x.ndim else x for name, x in games.items()}
 
 
+@pytest.fixture
+def many_chunks(monkeypatch):
+    """Batches of more than one chunk, which take the fast road first."""
+    for platform, sizes in _batch._SIZES.items():
+        monkeypatch.setitem(_batch._SIZES, platform, sizes._replace(entries=1000, again=4, rest=8))
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
 @pytest.mark.parametrize("deviations", ["all", "adjacent"])
 @pytest.mark.parametrize("limits", KINDS)
-def test_verdicts_are_those_of_the_definition(limits, deviations, x64):
+def test_verdicts_are_those_of_the_definition(limits, deviations, x64, many_chunks):
     games, levels = games_and_levels(limits)
     found = verdict(games, levels, deviations)
     some = np.random.default_rng(13).choice(len(levels), 400, replace=False)
@@ -74,3 +87,48 @@ def test_verdicts_do_not_depend_on_the_rest_of_the_batch(deviations, x64):
         few_games = slice(start, start + 16)
         found = verdict(picked(games, few_games), levels[few_games], deviations)
         np.testing.assert_array_equal(found, together[few_games])
+
+
+@pytest.mark.parametrize("deviations", ["all", "adjacent"])
+@pytest.mark.parametrize("limits", KINDS)
+def test_the_fast_road_never_contradicts(limits, deviations, dtype):
+    """On every class, with unusable numbers among them, and close to where a pair turns."""
+    games = mixed_games(15, 1_000, MODELS, KINDS[limits], dtype)
+    rng = np.random.default_rng(16)
+    count = len(games["alpha"])
+    delta = np.asarray(tbtjax.stabilizing_threshold(make_game(games), deviations).delta, float)
+    near = np.isfinite(delta) & (rng.random(count) < 0.7)
+    close = np.where(near, delta, 1) * (1 + rng.choice([-1, 1], count) * 10 ** -rng.uniform(1, 9))
+    levels = np.where(near, close, np.exp(rng.uniform(-3, 12, count))).astype(dtype)
+    for name in ("alpha", "beta", "rewards"):
+        spoiled = rng.random(games[name].shape) < 0.005
+        wrong = rng.choice([np.nan, np.inf, -np.inf, -1.0], games[name].shape)
+        games[name] = np.where(spoiled, wrong, games[name]).astype(dtype)
+    levels[:20] = np.repeat([np.nan, np.inf, -1.0, 0.0, 1e30], 4)
+    chunk = equilibrium._Levelled(*aligned_at(make_game(games), levels))
+    stable, is_open = jax.jit(equilibrium._surely, static_argnums=1)(chunk, deviations)
+    expected = jax.jit(equilibrium._any_order, static_argnums=1)(chunk, deviations)
+    sure = ~np.asarray(is_open)
+    np.testing.assert_array_equal(np.asarray(stable)[sure], np.asarray(expected)[sure])
+    assert 0.2 < np.mean(sure) < 1
+
+
+@pytest.mark.parametrize("deviations", ["all", "adjacent"])
+@pytest.mark.parametrize("limits", KINDS)
+def test_chunks_do_not_show(limits, deviations, dtype, many_chunks, monkeypatch):
+    games = mixed_games(17, COUNT, MODELS, KINDS[limits], dtype)
+    levels = np.exp(np.random.default_rng(18).uniform(-3, 12, len(games["alpha"]))).astype(dtype)
+    chunked = verdict(games, levels, deviations)
+    monkeypatch.undo()
+    jax.clear_caches()
+    np.testing.assert_array_equal(verdict(games, levels, deviations), chunked)
+
+
+def test_many_levels_of_one_game(x64, many_chunks):
+    curves = tbtjax.power_law([2.0, 1.0, 0.0], [0.8, 0.8, 0.7], [0.2, 0.2, 0.1], [0.9, 0.88, 0.85])
+    game = tbtjax.ranking_game(curves, [30.0, 10.0, 0.0], tbtjax.linear_cost(1.0))
+    levels = np.linspace(0, 6, 2_001)
+    delta = float(tbtjax.stabilizing_threshold(game).delta)
+    assert 1 < delta < 5
+    stable = np.asarray(tbtjax.is_zero_effort_pne(game, levels))
+    np.testing.assert_array_equal(stable, levels >= delta)

@@ -1,0 +1,113 @@
+"""The fast road to verdicts on power laws: in float32, a sure yes, a sure no, or no answer.
+
+For each pair let A be by how much the rival is ahead at level Δ, in the logit of the weak model's
+normalized score, and G = β_w·log(1 + g·e^{−y}), y = log(1 + Δ), by how much all that passing is
+worth moves the latter. The baseline ranking follows capability where A > 0 for all neighbours; then
+nobody gains by effort iff A ≥ G for every pair (the budget form, ours). Where a sign may be due to
+rounding, or scores tie, the game is left to a road that knows all cases. Pairs are looped over with
+games in contiguous lanes, as in `tbtjax._regular`.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from tbtjax._regular import over_pairs_apart
+from tbtjax._rivals import TIE_ULPS
+from tbtjax._roads import Columns
+
+_FAST = jnp.float32
+_HIGHEST = 80.0  # beyond, e^{−y} leaves float32
+
+
+def sure_verdicts(
+    columns: Columns, level: jax.Array, *, has_equal_limits: bool, most_ranks: int
+) -> tuple[jax.Array, jax.Array]:
+    """Verdicts on a chunk's games of two or more models.
+
+    Args:
+      columns: the games.
+      level: `[games]` Δ in training steps.
+      has_equal_limits: whether all models of a game have the same limits.
+      most_ranks: pairs up to so many places apart are looked at: 1 for adjacent deviations, n − 1
+        for all.
+
+    Returns:
+      Whether nobody gains by effort, and where that is sure, `[games]` bool each: of games whose
+      limits and costs are usable.
+    """
+    n = len(columns.curves[0])
+    y = jnp.log1p(level).astype(_FAST)
+    decay = jnp.exp(-y)
+    # Relative: that of float32, and what counts as a tie in the games' dtype.
+    rounding = 5e-7 + 2 * TIE_ULPS * float(jnp.finfo(level.dtype).eps)
+    if has_equal_limits:
+        lead_of = _equal_limits(columns, y, rounding)
+    else:
+        lead_of = _different_limits(columns, y, rounding)
+
+    def judged(weak, rival, verdicts):
+        """With a pair's: is its order sure, does it surely hold, does it surely gain?"""
+        ordered, holds, gains = verdicts
+        lead, blur, is_out, beta_weak = lead_of(weak, rival)
+        gain = columns.worth_of(weak, rival).astype(_FAST)
+        gained = beta_weak * jnp.log(1 + gain * decay)
+        blur += rounding * gained
+        regular = (gain >= 0) & (gain < jnp.inf) & (beta_weak > 0) & (y < _HIGHEST)
+        return (
+            ordered & regular & (is_out | (lead > blur)),
+            holds & (is_out | (lead - gained >= blur)),
+            gains | (gained - lead >= blur),
+        )
+
+    def of_neighbours(rival, verdicts):
+        return judged(rival + 1, rival, verdicts)
+
+    def apart(weak, rival, verdicts):
+        return judged(weak, rival, verdicts)
+
+    never = jnp.isnan(level) & False  # varies over devices as `level` does inside shard_map
+    verdicts = jax.lax.fori_loop(0, n - 1, of_neighbours, (~never, ~never, never))
+    ordered, holds, gains = over_pairs_apart(apart, n, most_ranks, verdicts, 1)
+    return holds, ordered & (holds | gains)
+
+
+def _equal_limits(columns: Columns, y: jax.Array, rounding: float):
+    """Takes a pair to A, how much of it may be rounding, whether it is +inf, and β_w."""
+    alpha, beta, *_ = columns.curves
+
+    def lead_of(weak, rival):
+        d = (alpha[rival] - alpha[weak]).astype(_FAST)
+        m = (beta[rival] - beta[weak]).astype(_FAST)
+        beta_rival, beta_weak = beta[rival].astype(_FAST), beta[weak].astype(_FAST)
+        # NaN and infinite parameters make this NaN or infinite, and nothing is sure.
+        blur = rounding * (jnp.abs(d) + jnp.abs(m) * y + (beta_rival + beta_weak) * (1 + y))
+        blur = jnp.where(beta_rival >= 0, blur, jnp.nan)
+        return d + m * y, blur, False, beta_weak
+
+    return lead_of
+
+
+def _different_limits(columns: Columns, y: jax.Array, rounding: float):
+    """As `_equal_limits`; a rival at the weak model's upper limit or above is out of reach."""
+    curves = [x.astype(_FAST) for x in columns.curves]  # half as much to turn and to read
+
+    def lead_of(weak, rival):
+        (alpha, beta, floor, ceiling), (alpha_weak, beta_weak, floor_weak, ceiling_weak) = (
+            [x[model] for x in curves] for model in (rival, weak)
+        )
+        odds = jnp.exp(-(alpha + beta * y))  # inverse
+        terms = 4 + jnp.abs(alpha) + jnp.abs(alpha_weak) + (beta + beta_weak) * (1 + y)
+        blur = jnp.where(beta >= 0, rounding * terms, jnp.nan)
+        # Over 1 + odds: the rival's distance from the weak model's limits.
+        below, above = floor - floor_weak, ceiling_weak - ceiling
+        low = (ceiling - floor_weak) + below * odds
+        high = (ceiling_weak - floor) * odds + above
+        off = 2.4e-7 * (jnp.abs(ceiling) + jnp.abs(floor) + jnp.abs(floor_weak)) * (1 + odds)
+        off_low = blur * (jnp.abs(ceiling - floor_weak) + jnp.abs(below) * odds) + off
+        off_high = blur * (jnp.abs(ceiling_weak - floor) * odds + jnp.abs(above)) + off
+        exists = (low > 2 * off_low) & (high > 2 * off_high)
+        blur += 2 * (off_low / low + off_high / high)
+        lead = jnp.log(low / high) - alpha_weak - beta_weak * y
+        return lead, jnp.where(exists, blur, jnp.nan), high <= -off_high, beta_weak
+
+    return lead_of
