@@ -24,7 +24,7 @@ for a ≤ 0 lies between −1 and 1. One pair binds, so only it needs full preci
    every pair keeps holding (`_holds_on`).
 
 As in `tbtjax._regular`, a game for which any of this fails is tried again, thoroughly: with a
-second look, another step and costlier proofs; pairs are looped over with games in contiguous lanes.
+second look, more steps and costlier proofs; pairs are looped over with games in contiguous lanes.
 """
 
 from typing import NamedTuple
@@ -46,7 +46,7 @@ from tbtjax._regular import (
 _FAST = jnp.float32
 _HIGHEST = 80.0  # beyond, e^{−y} leaves float32
 _MARGIN = 1e-5  # of slopes, for their rounding
-_FAST_STEPS = 4  # in float32, for the pair that binds
+_FAST_STEPS = 3  # in float32, for the pair that binds; one more where a road is thorough
 
 
 class _Pair(NamedTuple):
@@ -90,7 +90,7 @@ def ray_level(
       worth_of: as in `_regular.regular_level`.
       most_ranks: pairs up to so many places apart are checked: 1 for adjacent deviations, n − 1
         for all.
-      thorough: a second look, another step where one is not enough, and costlier proofs; else more
+      thorough: a second look, more steps where they are not enough, and costlier proofs; else more
         games are not settled.
       unroll: turns that one turn of a loop over pairs makes (`_roads.PAIRS_AT_ONCE`).
 
@@ -157,7 +157,7 @@ def ray_level(
         y = jnp.where(asked & (above > 0), y + _step(value, slope, curvature), 0)
         return jnp.clip(y, 0, _HIGHEST)
 
-    y = several(refined, level, _FAST_STEPS, unroll)
+    y = several(refined, level, _FAST_STEPS + thorough, unroll)
     y, exact = _polish(exact_pair, y, thorough=thorough, fixed=unroll > 1)
 
     level = y.astype(_FAST)
