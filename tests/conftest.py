@@ -8,6 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from tbtjax import _batch
+
 # The processes that tests start share what they compile, for the length of the run. JAX has looked
 # at these when it was imported, so this process keeps nothing: writing programs out has ended one
 # that had compiled thousands with a segmentation fault in XLA (jaxlib 0.10.2).
@@ -71,3 +73,13 @@ def x64():
 def dtype(request, x64):
     """Each floating dtype, both in 64-bit mode: float32 must stay what it is there."""
     return np.dtype(request.param)
+
+
+@pytest.fixture
+def many_chunks(monkeypatch):
+    """Batches of a thousand games are many chunks, which the fastest roads take first."""
+    for platform, sizes in _batch._SIZES.items():
+        monkeypatch.setitem(_batch._SIZES, platform, sizes._replace(entries=1000, again=4, rest=8))
+    jax.clear_caches()
+    yield
+    jax.clear_caches()

@@ -9,7 +9,7 @@ import pytest
 from random_games import DIFFERENT_LIMIT_KINDS, EQUAL_LIMIT_KINDS, mixed_games
 
 import tbtjax
-from tbtjax import _batch, equilibrium
+from tbtjax import equilibrium
 from tbtjax.effort import aligned_at
 
 COUNT, MODELS = 400, 4
@@ -36,16 +36,6 @@ def verdict(games, levels, deviations):
 
 def picked(games, which):
     return {name: x[which] if x.ndim else x for name, x in games.items()}
-
-
-@pytest.fixture
-def many_chunks(monkeypatch):
-    """Batches of more than one chunk, which take the fast road first."""
-    for platform, sizes in _batch._SIZES.items():
-        monkeypatch.setitem(_batch._SIZES, platform, sizes._replace(entries=1000, again=4, rest=8))
-    jax.clear_caches()
-    yield
-    jax.clear_caches()
 
 
 @pytest.mark.parametrize("deviations", ["all", "adjacent"])

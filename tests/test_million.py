@@ -2,8 +2,8 @@
 
     pytest -m slow -s tests/test_million.py        prints each block as it is done
 
-Every block of games is solved and judged on its own, so memory stays small. A block of each class
-runs among the ordinary tests of thresholds.
+Every block of games is solved and judged on its own, so memory stays small, and in many chunks, as
+large batches are. A block of each class runs among the ordinary tests of thresholds, in one chunk.
 """
 
 import jax
@@ -24,7 +24,7 @@ TOLERANCE = {"float64": 1e-9, "float32": FLOAT32_BOUND}
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("precision", TOLERANCE)
-def test_a_million_games_agree_with_the_reference(precision, kind):
+def test_a_million_games_agree_with_the_reference(precision, kind, many_chunks):
     """Statuses, levels and deciding pairs; or within what 4 ulps of the inputs make."""
     dtype = np.dtype(precision)
     wrong, count = [], 0
