@@ -27,7 +27,8 @@ class FitFlag(enum.IntFlag):
     #: limits a curve needs two steps, and a group two more than that among its curves.
     TOO_FEW_POINTS = 2
     #: The search ended where χ² would still fall by more than 0.001, or by more than a thousandth
-    #: of χ² per degree of freedom where that is more, as its quadratic model tells.
+    #: of χ² per degree of freedom where that is more, as its quadratic model tells, with limits
+    #: within their bounds.
     NOT_CONVERGED = 4
     #: No usable questions or stderr for every point: χ² is a plain sum of squares, standard
     #: deviations are scaled by the scatter, and a misfit cannot be told.

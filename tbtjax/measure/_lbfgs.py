@@ -9,15 +9,16 @@ import optax
 from tbtjax.measure._minimize import Problem, indistinct, unsettled
 from tbtjax.measure._precision import covariance_at, least_precision
 from tbtjax.measure._queue import Ends
+from tbtjax.measure._sums import divide
 
 #: The most places looked at.
 STEPS: int = 60
 #: Pairs of differences remembered: two parameters need few.
 _MEMORY = 4
 #: A step is taken where the loss falls by this share of what its slope promises. One that is not is
-#: shortened, to the minimum of a parabola within these bounds; once it is shorter than the last of
-#: them, the memory is given up.
-_SUFFICIENT, _SHORTEST, _LONGEST, _HOPELESS = 1e-4, 0.1, 0.5, 1e-3
+#: shortened, to where the loss should be least, within these bounds; once it is shorter than the
+#: last of them, the memory is given up.
+_SUFFICIENT, _SHORTEST, _LONGEST, _HOPELESS = 1e-4, 0.1, 0.9, 1e-3
 
 #: In whitened coordinates the identity is the right matrix to begin with.
 _OPTIMIZER = optax.scale_by_lbfgs(memory_size=_MEMORY, scale_init_precond=False)
@@ -123,8 +124,12 @@ def _step(problem: Problem, state: _State, is_open: jax.Array) -> tuple[_State, 
     # Where rounding hides a fall the gradient tells.
     levels = jnp.sum(trial_gradient**2, axis=0) < jnp.sum(gradient**2, axis=0) / 2
     better = usable & (falls | levels & (trial_loss <= loss + indistinct(problem, loss)))
+    # A parabola, along which the slope changes by `bent`. Where it changes by more the loss bends
+    # late, as beyond a limit's bound: first a line, then a parabola.
     bent = 2 * (trial_loss - loss + promised)
-    share = promised / jnp.where(bent > 0, bent, 1)
+    change = promised - size * jnp.sum(trial_gradient * direction, axis=0)
+    change = jnp.where(change > bent, change, bent)
+    share = 1 - divide(bent, change) * (1 - divide(promised, change))
     shorter = jnp.where((bent > 0) & (share > _SHORTEST), jnp.minimum(share, _LONGEST), _SHORTEST)
     forgets = is_open & ~usable & ~is_fresh
 

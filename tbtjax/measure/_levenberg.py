@@ -101,6 +101,9 @@ def _step(problem: Problem, state: _State) -> tuple[tuple[jax.Array, jax.Array],
     if problem.free:
         held = _at_bound(problem, state.aim)
         moved = jnp.where(held, state.aim - _limits(curve), 0)
+        # A limit moves all the way, and level and rate with it: damping may not hold them back.
+        goes = jnp.any(moved != 0, axis=0)
+        damping = jnp.where(goes, jnp.minimum(damping, FIRST_DAMPING), damping)
         error -= weight * (moved[0][None] * curve.fall + moved[1][None] * curve.rise)
 
     def by_powers(values, highest):

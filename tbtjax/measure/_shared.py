@@ -18,7 +18,7 @@ from tbtjax.measure._levenberg import FIRST_DAMPING, next_damping
 from tbtjax.measure._minimize import STEEPEST, Curve, Problem
 from tbtjax.measure._precision import diagonal, inverse_of_precision, least_precision, products
 from tbtjax.measure._starts import best_from_starts
-from tbtjax.measure._summary import Minimum, enough_left, minimum_at
+from tbtjax.measure._summary import Minimum, enough_left, held_back, minimum_at
 from tbtjax.measure._sums import divide
 
 #: Steps from a start, and how often starts are looked for anew at the best limits found.
@@ -202,6 +202,8 @@ def _summarize(problem: Problem, curve: Curve, center: jax.Array, group: jax.Arr
     by_place = jnp.where(fitted[:, None], problem.slopes(curve), 0)
     matrix = products(weight, by_place)
     eps = jnp.finfo(loss.dtype).eps
+    here = jnp.stack([curve.lower, curve.upper])
+    down, up = problem.low[None] - here, problem.high[None] - here
 
     def solved(least):
         """Covariance of level and rate, `[2, 2, curves]`, variance of the limits, the fall left."""
@@ -220,11 +222,12 @@ def _summarize(problem: Problem, curve: Curve, center: jax.Array, group: jax.Arr
         covariance = inverse + times(times(by_limits, limits), turned)
         force = gradient[2:] - total(times(turned, gradient[:2, None])[:, 0])
         own = jnp.sum(gradient[:2, None] * inverse * gradient[None, :2], axis=(0, 1))
-        shared = jnp.sum(force[:, None] * limits * force[None], axis=(0, 1))
+        step = -times(limits, force[:, None])[:, 0] / 2
+        shared = -jnp.sum(force * step, axis=0) / 2 - held_back(step, limits, down, up)
         magnified = total(jnp.sum(roots**2 * diagonal(inverse), axis=0))
         magnified += jnp.sum(limit_roots**2 * diagonal(limits), axis=0)
         informed = jnp.concatenate([roots > 0, known])
-        return covariance, diagonal(limits), informed, (total(own) + shared) / 4, magnified
+        return covariance, diagonal(limits), informed, total(own) / 4 + shared, magnified
 
     precisions = least_precision(problem, loss)
     covariance, limits, informed, left, magnified = jax.vmap(solved)(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from tbtjax.measure._minimize import Curve, Problem, indistinct
 from tbtjax.measure._precision import covariance_at, diagonal, least_precision
+from tbtjax.measure._sums import divide
 
 #: Converged: what the search may have left of the loss, in units of σ², or of the loss per degree
 #: of freedom where that is more.
@@ -76,7 +77,12 @@ def summarize(problem: Problem, curve: Curve, center: jax.Array) -> Minimum:
     deviation = jnp.where(informed > 0, jnp.sqrt(jnp.maximum(variance, 0)), jnp.inf)
     # How far the loss would still fall, by its quadratic model, and what of that is rounding: of
     # the residuals and of the gradient's sums, magnified where parameters are hard to tell apart.
-    left = jnp.sum(gradient[:, None] * reach * gradient[None], axis=(0, 1)) / 4
+    step = -jnp.sum(reach * gradient[None], axis=1) / 2
+    left = -jnp.sum(gradient * step, axis=0) / 2
+    if problem.free:
+        limits = jnp.stack([curve.lower, curve.upper])
+        least, most = problem.low[None] - limits, problem.high[None] - limits
+        left -= held_back(step[2:], reach[2:, 2:], least, most)
     magnified = jnp.sum(roots**2 * diagonal(reach), axis=0)
     enough = enough_left(loss, problem.degrees, problem.noise, rounding, magnified)
     return minimum_at(
@@ -118,6 +124,30 @@ def minimum_at(
         deviation=jnp.where(fitted, deviation, 0),
         **others,
     )
+
+
+def held_back(
+    step: jax.Array, covariance: jax.Array, least: jax.Array, most: jax.Array
+) -> jax.Array:
+    """By how much less a quadratic model of the loss falls because limits have bounds.
+
+    Args:
+      step: `[2, curves]` of the limits to where the model is least without bounds.
+      covariance: `[2, 2, curves]` of the limits: inverse of half the model's Hessian.
+      least: `[2, curves]` the least step that the bounds allow, ≤ 0.
+      most: `[2, curves]` the largest, ≥ 0.
+    """
+
+    def with_first(one, other):
+        # One goes as far as it may, the other to its best for that or to its own bound.
+        missed = jnp.clip(step[one], least[one], most[one]) - step[one]
+        follows = divide(covariance[one, other], covariance[one, one])
+        best = step[other] + follows * missed
+        also_missed = jnp.clip(best, least[other], most[other]) - best
+        alone = covariance[other, other] - follows * covariance[one, other]
+        return divide(missed**2, covariance[one, one]) + divide(also_missed**2, alone)
+
+    return jnp.minimum(with_first(0, 1), with_first(1, 0))
 
 
 def enough_left(

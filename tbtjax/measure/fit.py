@@ -79,9 +79,9 @@ def fit_power_law(
       loss: "chi2", or "deviance": the binomial deviance, which needs `questions` and is better
         than χ² where counts of right or wrong answers are small (flag SMALL_COUNTS).
       method: how the minimum is searched from the two best starts of a grid: "lbfgs" by Optax, or
-        "levenberg-marquardt", which takes about the same time and leaves a few fits in a hundred
-        short of the last thousandth of χ² (flag NOT_CONVERGED). Shared limits have a
-        search of their own: all unknowns of a group at once by Levenberg-Marquardt.
+        "levenberg-marquardt", which takes about the same time and leaves a few fits in a thousand
+        short of the last thousandth of χ² (flag NOT_CONVERGED). Shared limits have a search of
+        their own: all unknowns of a group at once by Levenberg-Marquardt.
 
     Returns:
       Curves with χ², degrees of freedom, gradient, standard deviations and flags per model, of
