@@ -3,13 +3,15 @@
 There a flat valley of the loss ends at a wall, and rounding to float32 hides the last of the fall.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from measured import path_of
 from scipy.optimize import least_squares, lsq_linear
-from scipy.special import expit
+from scipy.special import expit, rel_entr
 
 from tbtjax.measure import FitFlag, fit_power_law, read_trajectories
 from tbtjax.measure._measurements import as_measurements, centered
@@ -43,19 +45,20 @@ def copies(data):
     return np.clip(data.scores * (1 + shift * 2.0**-23), 0, 1).astype(np.float32)
 
 
-def fitted(data, scores, dtype, method="lbfgs"):
+def fitted(data, scores, dtype, loss, method="lbfgs"):
     """Fits with free limits, as NumPy arrays."""
     with jax.enable_x64(dtype == "float64"):
         known = (data.steps, scores, data.questions)
         steps, scores, questions = (jnp.asarray(x, dtype) for x in known)
-        fit = fit_power_law(steps, scores, questions=questions, limits="free", method=method)
+        options = {"limits": "free", "loss": loss, "method": method}
+        fit = fit_power_law(steps, scores, questions=questions, **options)
         return jax.tree.map(np.asarray, fit)
 
 
 @pytest.fixture(scope="module")
 def in_float64(data, copies):
-    """`[copies, models]` χ² in float64."""
-    return fitted(data, copies, "float64").chi2
+    """`[copies, models]` χ² or deviance in float64, by name."""
+    return functools.cache(lambda loss: fitted(data, copies, "float64", loss).chi2)
 
 
 def residual(data, scores):
@@ -68,27 +71,29 @@ def residual(data, scores):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "method"),
+    ("dtype", "loss", "method"),
     [
-        ("float32", "lbfgs"),
-        ("float64", "lbfgs"),
-        slow("float32", "levenberg-marquardt"),
-        slow("float64", "levenberg-marquardt"),
+        ("float32", "chi2", "lbfgs"),
+        ("float64", "chi2", "lbfgs"),
+        slow("float32", "chi2", "levenberg-marquardt"),
+        slow("float64", "chi2", "levenberg-marquardt"),
+        slow("float32", "deviance", "lbfgs"),
+        slow("float32", "deviance", "levenberg-marquardt"),
     ],
 )
-def test_rounding_does_not_decide_what_converges(data, copies, in_float64, dtype, method):
-    fit = fitted(data, copies, dtype, method)
+def test_rounding_does_not_decide_what_converges(data, copies, in_float64, dtype, loss, method):
+    fit = fitted(data, copies, dtype, loss, method)
     assert fit.chi2.dtype == dtype
     assert not np.any(fit.has(FitFlag.NOT_CONVERGED))
     enough = 1e-3 * np.maximum(1, fit.chi2 / fit.dof)
-    # Measured: at most 0.15 of that.
-    assert np.all(np.abs(fit.chi2 - in_float64) <= enough)
+    # Measured: at most 0.15 of that for χ², 0.6 for the deviance.
+    assert np.all(np.abs(fit.chi2 - in_float64(loss)) <= enough)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_limits_at_their_bound_against_scipy(data, copies, dtype):
     i = data.models.index(AT_BOUND)
-    chi2 = fitted(data, copies, dtype).chi2[:, i]
+    chi2 = fitted(data, copies, dtype, "chi2").chi2[:, i]
     # Measured: at most 2e-13 above scipy's in float64, 4e-4 in float32.
     margin = 1e-9 if dtype == "float64" else 1e-3
     bounds = ([-200, -20, 0, 0], [200, 20, 1, 1])
@@ -96,6 +101,32 @@ def test_limits_at_their_bound_against_scipy(data, copies, dtype):
         error = residual(data, copies[copy, i])
         known = least_squares(error, (-4, 0.3, 0.4, 0.9), bounds=bounds, max_nfev=2000, **EXACT)
         assert chi2[copy] <= 2 * known.cost + margin, copy
+
+
+def test_the_deviance_has_the_digits_of_the_scores():
+    random = np.random.default_rng(2)
+    x, count = np.log1p([0, 10, 30, 100, 250, 500, 1000, 2000, 3000, 4000.0]), 14042
+    level, rate = random.uniform(-3, 3, 300), random.uniform(0.1, 1.5, 300)
+    lower, upper = random.uniform(0, 0.4, 300), random.uniform(0.6, 1, 300)
+    lower[::3], upper[::4] = 0, 1
+    columns = (np.tile((x - x.mean())[:, None], 300), level, rate, lower, upper)
+    effort, *parameters = (np.asarray(values, np.float32) for values in columns)
+    level, rate, lower, upper = (np.asarray(values, float) for values in parameters)
+    z = level + rate * effort.astype(float)
+    right = lower * expit(-z) + upper * expit(z)
+    wrong = (1 - lower) * expit(-z) + (1 - upper) * expit(z)
+    scores = (random.binomial(count, right) / count).astype(np.float32)
+    measured = scores.astype(float)
+    terms = rel_entr(measured, right) + rel_entr(1 - measured, wrong)
+    expected = 2 * count * np.sum(terms, axis=0)
+    used = np.full_like(scores, count)
+    ones = jnp.ones(300, jnp.float32)
+    points = Points(*(jnp.asarray(values) for values in (effort, scores, used, used)))
+    problem = Problem(points, 0 * ones, ones, ones, True, "deviance")
+    found = problem.total(problem.curve(*(jnp.asarray(values) for values in parameters)))
+    assert found.dtype == jnp.float32
+    # Measured: 1.3e-4. Differences of logarithms are 1.5e-2 off.
+    np.testing.assert_allclose(found, expected, atol=5e-4)
 
 
 def test_what_is_left_ends_at_the_bounds(data, x64):

@@ -152,13 +152,14 @@ class Problem:
         """The loss of each of `curve`: χ² or the binomial deviance."""
         if self.loss == "chi2":
             return self.chi2(curve)
-        # Where a curve touches 0 or 1 by underflow, a count that contradicts it costs a finite lot.
-        tiny = jnp.finfo(self.low.dtype).tiny
-        xlogy = jax.scipy.special.xlogy
         right, wrong = self.points.score, 1 - self.points.score
-        terms = xlogy(right, right) - xlogy(right, jnp.maximum(curve.score, tiny))
-        terms += xlogy(wrong, wrong) - xlogy(wrong, jnp.maximum(curve.failure, tiny))
+        error = self.error(curve)
+        terms = _divergence(right, curve.score, -error) + _divergence(wrong, curve.failure, error)
         return 2 * jnp.sum(self.points.questions * terms, axis=0)
+
+    def error(self, curve: Curve) -> jax.Array:
+        """Measured score less v, `[points, curves]`, to all its digits where v is near 0 or 1."""
+        return self.points.score * curve.failure - (1 - self.points.score) * curve.score
 
     def fisher_weight(self, curve: Curve) -> jax.Array:
         """1/σ² at each point: as measured, or under the deviance the curve's own."""
@@ -172,10 +173,9 @@ class Problem:
         """Minus half the derivative of the loss in the score of each point."""
         if self.loss == "chi2":
             return self.points.weight * (self.points.score - curve.score)
-        right = self.points.score
         tiny = jnp.finfo(self.low.dtype).tiny
-        error = right * curve.failure - (1 - right) * curve.score
-        return self.points.questions * error / jnp.maximum(curve.score * curve.failure, tiny)
+        product = jnp.maximum(curve.score * curve.failure, tiny)
+        return self.points.questions * self.error(curve) / product
 
     def curvature(self, curve: Curve) -> jax.Array:
         """Half the second derivative of the loss in the score of each point."""
@@ -233,6 +233,25 @@ def _best_limits(
         weights, mean, middle + mean_offset, beyond - mean_offset, jnp.maximum(spread, 0), moment
     )
     return regression.best_limits(low, high)[:2]
+
+
+def _divergence(share: jax.Array, expected: jax.Array, excess: jax.Array) -> jax.Array:
+    """share·log(share/expected), 0 where the share is 0.
+
+    Args:
+      share: measured.
+      expected: the curve's.
+      excess: expected − share. Rounded once for right and for wrong answers it cancels between
+        their terms; what rounding does to the logarithm of each share would be left.
+    """
+    # Where a curve touches 0 or 1 by underflow, a count that contradicts it costs a finite lot.
+    expected = jnp.maximum(expected, jnp.finfo(share.dtype).tiny)
+    divisor = jnp.where(share > 0, share, 1)
+    change = excess / divisor
+    is_small = jnp.abs(change) < 0.5
+    change = jnp.where(is_small, change, 0)
+    ratio = jnp.where(is_small, jnp.log1p(change), jnp.log(expected) - jnp.log(divisor))
+    return -share * ratio
 
 
 def unsettled(problem: Problem, fall: jax.Array, loss: jax.Array, better: jax.Array) -> jax.Array:
