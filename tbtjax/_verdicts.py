@@ -17,6 +17,8 @@ from tbtjax._roads import Columns
 
 _FAST = jnp.float32
 _HIGHEST = 80.0  # beyond, e^{−y} leaves float32
+# What is known of a game's pairs, as bits.
+_UNORDERED, _NOT_HOLDING, _GAINING = 1, 2, 4
 
 
 def sure_verdicts(
@@ -45,30 +47,34 @@ def sure_verdicts(
     else:
         lead_of = _different_limits(columns, y, rounding)
 
-    def judged(weak, rival, verdicts):
-        """With a pair's: is its order sure, does it surely hold, does it surely gain?"""
-        ordered, holds, gains = verdicts
+    def judged(weak, rival, known):
+        """With what is known of a pair."""
         lead, blur, is_out, beta_weak = lead_of(weak, rival)
         gain = columns.worth_of(weak, rival).astype(_FAST)
         gained = beta_weak * jnp.log(1 + gain * decay)
         blur += rounding * gained
         regular = (gain >= 0) & (gain < jnp.inf) & (beta_weak > 0) & (y < _HIGHEST)
-        return (
-            ordered & regular & (is_out | (lead > blur)),
-            holds & (is_out | (lead - gained >= blur)),
-            gains | (gained - lead >= blur),
-        )
+        ordered = regular & (is_out | (lead > blur))
+        holds = is_out | (lead - gained >= blur)
+        gains = gained - lead >= blur
+        found = jnp.where(ordered, 0, _UNORDERED) | jnp.where(holds, 0, _NOT_HOLDING)
+        found |= jnp.where(gains, _GAINING, 0)
+        found = found.astype(jnp.int32)
+        # In place, the pairs' in turns: else the compiler divides each pair's work among threads,
+        # which takes longer than the work.
+        row = rival % 2
+        return jax.lax.dynamic_update_index_in_dim(known, known[row] | found, row, 0)
 
-    def of_neighbours(rival, verdicts):
-        return judged(rival + 1, rival, verdicts)
+    def of_neighbours(rival, known):
+        return judged(rival + 1, rival, known)
 
-    def apart(weak, rival, verdicts):
-        return judged(weak, rival, verdicts)
-
-    never = jnp.isnan(level) & False  # varies over devices as `level` does inside shard_map
-    verdicts = jax.lax.fori_loop(0, n - 1, of_neighbours, (~never, ~never, never))
-    ordered, holds, gains = over_pairs_apart(apart, n, most_ranks, verdicts, 1)
-    return holds, ordered & (holds | gains)
+    # Varies over devices as `level` does inside shard_map.
+    nothing = jnp.where(jnp.isnan(level), 0, 0).astype(jnp.int32)
+    known = jax.lax.fori_loop(0, n - 1, of_neighbours, jnp.stack([nothing] * 2))
+    known = over_pairs_apart(judged, n, most_ranks, known, 1)
+    known = known[0] | known[1]
+    holds, gains = known & _NOT_HOLDING == 0, known & _GAINING != 0
+    return holds, (known & _UNORDERED == 0) & (holds | gains)
 
 
 def _equal_limits(columns: Columns, y: jax.Array, rounding: float):
