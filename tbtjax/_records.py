@@ -7,8 +7,6 @@ in the shape the user gave, so that what is shared between games is stored once.
 
 import dataclasses
 import functools
-import operator
-from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar, cast
 
 import jax
@@ -101,17 +99,16 @@ def register_with_types(kind: type[_T]) -> type[_T]:
     fields. Only their hashes differ: one time in a hundred, what was compiled for games with the
     one is run on games with the other. Here the types are part of the structure.
     """
-    names = tuple(field.name for field in dataclasses.fields(cast(Any, kind)))
-    keys = tuple(map(jax.tree_util.GetAttrKey, names))
-    values_of = operator.attrgetter(*names, "__class__")  # a tuple also where there is one field
+    names = [field.name for field in dataclasses.fields(cast(Any, kind))]
+    keys = [jax.tree_util.GetAttrKey(name) for name in names]
 
     def flatten(record):
-        values = values_of(record)[:-1]
-        return values, _types_of(values)
+        values = [getattr(record, name) for name in names]
+        return values, _Types(*[_type_of(value) for value in values])
 
     def flatten_with_keys(record):
-        values = values_of(record)[:-1]
-        return tuple(zip(keys, values, strict=True)), _types_of(values)
+        values, types = flatten(record)
+        return list(zip(keys, values, strict=True)), types
 
     def unflatten(_, values):
         return kind(*values)
@@ -137,10 +134,6 @@ class _Types:
 
     def __hash__(self):
         return 0
-
-
-def _types_of(values: Iterable[Any]) -> Any:
-    return _Types(*[_type_of(value) for value in values])
 
 
 def _type_of(value: Any) -> Any:

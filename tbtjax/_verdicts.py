@@ -108,6 +108,7 @@ def _different_limits(columns: Columns, y: jax.Array, rounding: float):
         below, above = floor - floor_weak, ceiling_weak - ceiling
         low = (ceiling - floor_weak) + below * odds
         high = (ceiling_weak - floor) * odds + above
+        # Limits are off by their rounding to float32.
         off = 2.4e-7 * (jnp.abs(ceiling) + jnp.abs(floor) + jnp.abs(floor_weak)) * (1 + odds)
         off_low = blur * (jnp.abs(ceiling - floor_weak) + jnp.abs(below) * odds) + off
         off_high = blur * (jnp.abs(ceiling_weak - floor) * odds + jnp.abs(above)) + off
