@@ -163,8 +163,6 @@ def ray_level(
     level = y.astype(_FAST)
     decay = jnp.exp(-level)
     settled = exact & (level < _HIGHEST) & ((level == 0) | _is_unstable_before(quick, decay))
-    # Signs that inputs in float32 may have lost: of b, and of what costlier proofs can do without.
-    settled &= _is_ordered(upper) & (thorough | _is_ordered(beta))
 
     def holds_adjacent(weak_one, pair, settled):
         return settled & _holds_on(pair, level, decay, weak_one == weak, thorough)
@@ -175,6 +173,9 @@ def ray_level(
 
     settled = over_pairs(holds_adjacent, settled)
     settled = over_pairs_apart(holds_apart, n, most_ranks, settled, unroll)
+    # Signs that inputs in float32 may have lost: of b, and of what costlier proofs can do without.
+    # Here, as the compiler would not vectorize what is above together with it.
+    settled &= _is_ordered(upper) & (thorough | _is_ordered(beta))
     return FastLevel(y, weak, settled)
 
 
