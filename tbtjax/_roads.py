@@ -228,14 +228,19 @@ def columns_of(game: RankingGame) -> Columns:
     shape = (chunk_size(game), game.num_models)
 
     def turned(x):
-        return jnp.swapaxes(x, 0, 1)
+        """`[games, n]` as `[n, games]`."""
+        x = jnp.swapaxes(x, 0, 1)
+        # Changes nothing. The compiler turns a chunk while it reads it where there is something
+        # to do besides; else it makes a copy first.
+        return jnp.where(x >= jnp.inf, jnp.inf, x)
 
     curves = tuple(
         turned(jnp.broadcast_to(getattr(game.curves, name), shape))
         for name in ("alpha", "beta", "lower", "upper")
     )
     rewards = jnp.broadcast_to(game.rewards, (len(game.rewards), game.num_models))
-    return Columns(curves, turned(rewards), jax.tree.map(turned, game.cost))
+    cost = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), game.cost)
+    return Columns(curves, turned(rewards), cost)
 
 
 def _fast_level(game: RankingGame, curves, worth_of, how) -> _regular.FastLevel:
