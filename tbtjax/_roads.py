@@ -178,8 +178,9 @@ def ray(
       unroll: as in `_regular.regular_level`.
     """
     columns = columns_of(game)
+    apart = deviations == "all" and not _are_neighbours_enough(game)
     how = {
-        "most_ranks": game.num_models - 1 if deviations == "all" else 1,
+        "most_ranks": game.num_models - 1 if apart else 1,
         "thorough": thorough,
         "unroll": unroll,
     }
@@ -193,6 +194,19 @@ def ray(
     status = jnp.where(unstable, Status.FOUND, Status.STABLE_AT_ZERO).astype(jnp.int32)
     levels = Levels(y, never, y, pair, rival, nobody, nobody, pair, rival, status)
     return levels, ~settled
+
+
+def _are_neighbours_enough(game: RankingGame) -> bool:
+    """Whether all pairs are stable from a level on where all neighbours are (ours).
+
+    So it is with a convex cost that all models share. Passing a rival is then worth at most what
+    passing each next one is worth, g ≤ g₁ + g₂ + …; with all that, at effort E + g, a weak model is
+    behind the next one's score at E + g − g₁ ≥ E, where this pair is stable too, and so on up to
+    the rival's score at E. Curves may be of any kind; but neighbours must stay stable, which fast
+    roads show of them, and which one level alone does not tell.
+    """
+    is_shared = all(x.ndim < 2 or x.shape[1] == 1 for x in jax.tree.leaves(game.cost))
+    return is_shared and getattr(game.cost, "is_convex", False)
 
 
 class Columns(NamedTuple):

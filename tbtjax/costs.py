@@ -5,7 +5,8 @@ costs `value`: inf{e ≥ 0 : c(e) ≥ value}, 0 where value ≤ 0, +inf where ne
 unusable parameters. With it every condition c(e) ≥ G becomes e ≥ effort_worth(G), "the reward gap
 in steps": costs enter the solvers only so. Parameters may differ between models (last axis n);
 efforts are `[..., n]`, ≥ 0, and may carry extra leading axes. A user's own cost is a registered
-frozen dataclass with these two methods.
+frozen dataclass with these two methods. One that is convex with c(0) = 0 for all usable parameters
+may say so by a class attribute `is_convex = True`: thresholds of large batches then take less time.
 
 Source: Chen, Zhang, Hardt (arXiv 2603.08371), Assumption 4.1 (non-decreasing, convex, c(0) = 0).
 """
@@ -51,6 +52,8 @@ class LinearCost(Record):
     Attributes:
       rate: `[..., n]`, `[..., 1]` or scalar: value per training step.
     """
+
+    is_convex: ClassVar[bool] = True
 
     rate: jax.Array
 
@@ -125,6 +128,8 @@ class QuadraticCost(Record):
       quadratic: the same: value per training step squared.
     """
 
+    is_convex: ClassVar[bool] = True
+
     linear: jax.Array
     quadratic: jax.Array
 
@@ -165,6 +170,7 @@ class PiecewiseLinearCost(Record):
       slopes: `[..., n, pieces]` or `[pieces]`, non-negative and non-decreasing; NaN pads the end.
     """
 
+    is_convex: ClassVar[bool] = True
     event_ndims: ClassVar[dict[str, int]] = {"breakpoints": 2, "slopes": 2}
 
     breakpoints: jax.Array

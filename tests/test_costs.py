@@ -202,6 +202,18 @@ def test_parameters_per_model_and_rivals_in_front(dtype):
     assert worth.shape == (4, 2, 3)
 
 
+@pytest.mark.parametrize("name", COSTS)
+def test_convex_costs_say_so(name, x64):
+    """Two values together are worth no more steps than the two are one by one."""
+    cost = make(name, np.float64)
+    one, other = np.random.default_rng(2).lognormal(2, 4, (2, 10_000))
+    one, other, both = (np.asarray(cost.effort_worth(x)) for x in (one, other, one + other))
+    is_convex = np.all(both <= (one + other) * (1 + 1e-14))
+    assert is_convex == (name != "concave")
+    # A power's depends on its exponent.
+    assert getattr(cost, "is_convex", False) == (name not in ("concave", "power"))
+
+
 def test_a_cost_of_ones_own(x64):
     """Any registered record with the two methods; here an exponential one."""
 

@@ -31,7 +31,9 @@ def test_a_million_games_agree_with_the_reference(precision, kind, many_chunks):
     for num_models, (size, blocks) in BLOCKS.items():
         for block in range(blocks):
             seed = 1_000 * num_models + block
-            games = costs_of_models(random_games(seed, size, num_models, kind, dtype))
+            games = random_games(seed, size, num_models, kind, dtype)
+            if block % 2:  # with a common cost, neighbours are all that fast roads look at
+                games = costs_of_models(games)
             for deviations in ("all", "adjacent"):
                 with jax.enable_x64(True):
                     threshold = stabilizing_threshold(as_game(games), deviations)

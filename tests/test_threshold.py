@@ -61,6 +61,27 @@ def test_without_fast_roads(kind):
     assert_right(random_games(23, GAMES, MODELS, kind), "all", threshold_of_few)
 
 
+@pytest.mark.parametrize(
+    "kind", ["fast_weak", "ties", "zero_gaps", "different_limits", "interval_then_ray"]
+)
+def test_jumps_over_ranks_with_a_common_cost(kind, many_chunks):
+    """Fast roads look at neighbours alone there, as these are enough where they stay stable."""
+    assert_right(random_games(24, GAMES, MODELS, kind), "all")
+
+
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"unequal_costs", "interval_then_ray"}))
+def test_neighbours_are_enough_where_they_stay_stable(kind):
+    """Ours, of a common convex cost: the reference agrees, which looks at every pair."""
+    games = random_games(25, 20_000, MODELS, kind)
+    neighbours, everybody = (
+        oracles.reference_thresholds(games, deviations) for deviations in ("adjacent", "all")
+    )
+    first = neighbours["settled"]
+    settled = np.isfinite(first)
+    assert settled.sum() > 1_000
+    np.testing.assert_allclose(everybody["settled"][settled], first[settled], rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_models(kind):
     games = random_games(22, GAMES, 2, kind)
