@@ -164,18 +164,28 @@ def ray_level(
     decay = jnp.exp(-level)
     settled = exact & (level < _HIGHEST) & ((level == 0) | _is_unstable_before(quick, decay))
 
-    def holds_adjacent(weak_one, pair, settled):
-        return settled & _holds_on(pair, level, decay, weak_one == weak, thorough)
+    def holds_adjacent(weak_one, pair, carry):
+        settled, least_fall = carry
+        settled &= _holds_on(pair, level, decay, weak_one == weak, thorough)
+        return settled, jnp.minimum(least_fall, jnp.minimum(pair.b, pair.gain))
 
     def holds_apart(weak_one, rival, settled):
         pair = pair_of(weak_one, rival, worth_of(weak_one, rival))
         return settled & _holds_on(pair, level, decay, False, thorough)
 
-    settled = over_pairs(holds_adjacent, settled)
+    settled, least_fall = over_pairs(holds_adjacent, (settled, jnp.ones_like(level)))
     settled = over_pairs_apart(holds_apart, n, most_ranks, settled, unroll)
-    # Signs that inputs in float32 may have lost: of b, and of what costlier proofs can do without.
-    # Here, as the compiler would not vectorize what is above together with it.
-    settled &= _is_ordered(upper) & (thorough | _is_ordered(beta))
+
+    def in_order():
+        """Of b, and of what costlier proofs can do without."""
+        return _is_ordered(upper) & (thorough | _is_ordered(beta))
+
+    if thorough:
+        settled &= in_order()
+    else:
+        # What falls in float32 falls; what does not may have lost its sign.
+        falls = least_fall > 0
+        settled &= jax.lax.cond(jnp.all(falls | ~settled), lambda: falls, in_order)
     return FastLevel(y, weak, settled)
 
 
@@ -327,6 +337,7 @@ def _holds_on(pair: _Pair, level, decay, is_binding, thorough: bool) -> jax.Arra
         & (c > off)
         & (d > off)
         & (least_s > 1e-20)
+        & (s < jnp.inf)  # with the three above: limits are finite, lower ones below upper ones
         & (g >= 0)
     )
     if not thorough:

@@ -242,19 +242,22 @@ def columns_of(game: RankingGame) -> Columns:
     shape = (chunk_size(game), game.num_models)
 
     def turned(x):
-        """`[games, n]` as `[n, games]`."""
-        x = jnp.swapaxes(x, 0, 1)
-        # Changes nothing. The compiler turns a chunk while it reads it where there is something
-        # to do besides; else it makes a copy first.
+        return jnp.swapaxes(x, 0, 1)
+
+    def turned_alone(x):
+        # The comparison changes nothing: where something is to be done with a number besides, the
+        # compiler turns a chunk while it reads it; else it makes a copy first.
+        x = turned(x)
         return jnp.where(x >= jnp.inf, jnp.inf, x)
 
+    # Where limits differ, what reads the curves rounds them.
+    turn = turned_alone if game.curves.has_equal_limits else turned
     curves = tuple(
-        turned(jnp.broadcast_to(getattr(game.curves, name), shape))
+        turn(jnp.broadcast_to(getattr(game.curves, name), shape))
         for name in ("alpha", "beta", "lower", "upper")
     )
     rewards = jnp.broadcast_to(game.rewards, (len(game.rewards), game.num_models))
-    cost = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), game.cost)
-    return Columns(curves, turned(rewards), cost)
+    return Columns(curves, turned_alone(rewards), jax.tree.map(turned, game.cost))
 
 
 def _fast_level(game: RankingGame, curves, worth_of, how) -> _regular.FastLevel:
@@ -267,7 +270,10 @@ def _fast_level(game: RankingGame, curves, worth_of, how) -> _regular.FastLevel:
 
 def is_usable(game: RankingGame) -> jax.Array:
     """Whether the parameters that the fast roads do not look at themselves are valid, `[games]`."""
-    rest = [p for p in problems(game) if p.argument not in ("alpha", "beta", "rewards")]
+    looked_at = ["alpha", "beta", "rewards"]
+    if not game.curves.has_equal_limits:
+        looked_at += ["lower", "upper"]
+    rest = [p for p in problems(game) if p.argument not in looked_at]
     return functools.reduce(jnp.logical_and, [~jnp.any(p.bad, axis=-1) for p in rest])
 
 
