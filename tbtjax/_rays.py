@@ -165,15 +165,23 @@ def ray_level(
     settled = exact & (level < _HIGHEST) & ((level == 0) | _is_unstable_before(quick, decay))
 
     def holds_adjacent(weak_one, pair, carry):
-        settled, least_fall = carry
-        settled &= _holds_on(pair, level, decay, weak_one == weak, thorough)
-        return settled, jnp.minimum(least_fall, jnp.minimum(pair.b, pair.gain))
+        known, least_fall = carry
+        holds = _holds_on(pair, level, decay, weak_one == weak, thorough)
+        if unroll > 1:
+            known &= holds
+        else:
+            # A row of its own: else the compiler divides each pair's work among threads, which
+            # takes longer than the work.
+            known = jax.lax.dynamic_update_index_in_dim(known, holds, weak_one - 1, 0)
+        return known, jnp.minimum(least_fall, jnp.minimum(pair.b, pair.gain))
 
     def holds_apart(weak_one, rival, settled):
         pair = pair_of(weak_one, rival, worth_of(weak_one, rival))
         return settled & _holds_on(pair, level, decay, False, thorough)
 
-    settled, least_fall = over_pairs(holds_adjacent, (settled, jnp.ones_like(level)))
+    known = jnp.broadcast_to(settled, (1 if unroll > 1 else n - 1, *level.shape))
+    known, least_fall = over_pairs(holds_adjacent, (known, jnp.ones_like(level)))
+    settled &= jnp.all(known, axis=0)
     settled = over_pairs_apart(holds_apart, n, most_ranks, settled, unroll)
 
     def in_order():
