@@ -46,7 +46,7 @@ class _Sizes(NamedTuple):
 # On a CPU a chunk's working arrays should stay in the second-level cache, and most numbers of
 # models divide its entries into whole vectors of games. On an accelerator chunks bound the memory,
 # and a turn of a loop is launches of kernels, however few games it is for.
-_SIZES = {"cpu": _Sizes(20_160, 64, 2, 32), "default": _Sizes(1 << 23, 1 << 13, 128, 128)}
+_SIZES = {"cpu": _Sizes(13_440, 64, 2, 32), "default": _Sizes(1 << 23, 1 << 13, 128, 128)}
 # So few games take the costly road at once: more roads would take longer to compile, and to run.
 # Their last digits may be others than in a larger batch, as may those of a batch of one chunk.
 _FEW = 16
