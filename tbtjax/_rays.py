@@ -228,16 +228,21 @@ def _step(value, slope, curvature) -> jax.Array:
     return -newton / (1 - x * (1 / 2 - x * (1 / 12)))
 
 
+def _of_each(x: jax.Array, index: jax.Array) -> jax.Array:
+    """As `_regular.of_each`, of inputs that are not turned in the games' dtype: read as they lie."""
+    return jnp.take_along_axis(x, index[None], axis=0, mode="promise_in_bounds")[0]
+
+
 def _take(alpha, beta, lower, upper, worth, weak) -> _Pair:
     """One adjacent pair of each game, in the games' dtype."""
     rival = weak - 1
-    beta_rival, beta_weak = of_each(beta, rival), of_each(beta, weak)
-    floor, ceiling = of_each(lower, rival), of_each(upper, rival)
-    floor_weak, ceiling_weak = of_each(lower, weak), of_each(upper, weak)
+    beta_rival, beta_weak = _of_each(beta, rival), _of_each(beta, weak)
+    floor, ceiling = _of_each(lower, rival), _of_each(upper, rival)
+    floor_weak, ceiling_weak = _of_each(lower, weak), _of_each(upper, weak)
     return _Pair(
-        of_each(alpha, rival),
+        _of_each(alpha, rival),
         beta_rival,
-        of_each(alpha, weak),
+        _of_each(alpha, weak),
         beta_weak,
         floor - floor_weak,
         ceiling - ceiling_weak,
