@@ -229,7 +229,7 @@ def _step(value, slope, curvature) -> jax.Array:
 
 
 def _of_each(x: jax.Array, index: jax.Array) -> jax.Array:
-    """As `_regular.of_each`, of inputs that are not turned in the games' dtype: read as they lie."""
+    """As `_regular.of_each`, of inputs that nobody has turned yet: they are read as they lie."""
     return jnp.take_along_axis(x, index[None], axis=0, mode="promise_in_bounds")[0]
 
 
