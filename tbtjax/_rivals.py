@@ -464,13 +464,40 @@ def stability_margin(
             ahead = jnp.where(reachable, rival, 0) - (curves.alpha + curves.beta * y)
             ahead = jnp.where(reachable, ahead, jnp.inf)
         return jnp.where(endless & (ahead < jnp.inf), -jnp.inf, ahead - gained)
-    rival_y = y if rival_y is None else rival_y
+    scores = scores_with_budget(game, y, budget, y if rival_y is None else rival_y)
+    return score_margin(game, rivals, scores, lenient=lenient)
+
+
+class Scores(NamedTuple):
+    """What models score at a level; see `scores_with_budget`.
+
+    Attributes:
+      standing: `[..., n]` at zero effort, as others' rivals.
+      best: `[rivals, ..., n]` at best, on the way to all that passing each rival is worth.
+    """
+
+    standing: jax.Array
+    best: jax.Array
+
+
+def scores_with_budget(
+    game: RankingGame, y: jax.Array, budget: jax.Array, rival_y: jax.Array
+) -> Scores:
+    """Scores of curves of any family; arguments as in `stability_margin`."""
+    curves = game.curves
     delta = jnp.expm1(y)
     finite = jnp.isfinite(budget)
     best = best_score(curves, delta, jnp.where(finite, budget, 0))
     # An endless budget brings a curve to its limit, or to its best on the way.
     endless = best_score(curves, delta, jnp.full_like(budget, jnp.finfo(game.dtype).max))
     best = jnp.where(finite, best, jnp.maximum(endless, curves.limit()))
-    theirs = rivals.of(_wide(curves.score(jnp.expm1(rival_y)), game.num_models))
+    return Scores(_wide(curves.score(jnp.expm1(rival_y)), game.num_models), best)
+
+
+def score_margin(
+    game: RankingGame, rivals: Rivals, scores: Scores, *, lenient: bool = False
+) -> jax.Array:
+    """`stability_margin` of curves of any family, from their scores."""
+    theirs, best = rivals.of(scores.standing), scores.best
     size = jnp.maximum(jnp.abs(theirs), jnp.abs(best))
     return theirs - best + (SCORE_ULPS * jnp.finfo(game.dtype).eps * size if lenient else 0)

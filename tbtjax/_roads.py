@@ -18,7 +18,8 @@ from tbtjax._rivals import (
     Rivals,
     gains_by_capability,
     next_stronger,
-    stability_margin,
+    score_margin,
+    scores_with_budget,
     stronger_rivals,
     weaker_of,
 )
@@ -349,15 +350,18 @@ def scanned(game: RankingGame, deviations: Deviations, scan_levels: int) -> Leve
     rivals = stronger_rivals(game, deviations)
     budgets = budgets_of(game, rivals)
 
-    def margins(y, *, lenient=False):
-        margin = stability_margin(game, rivals, y[:, None], budgets, lenient=lenient)
+    def scores(y):
+        return scores_with_budget(game, y[:, None], budgets, y[:, None])
+
+    def margins(scores, *, lenient=False):
+        margin = score_margin(game, rivals, scores, lenient=lenient)
         return jnp.where(rivals.real & valid[:, None], margin, jnp.inf)
 
-    def is_stable(y, *, lenient):
-        return jnp.all(margins(y, lenient=lenient) >= 0, axis=(0, 2))
+    def hold(scores, *, lenient):
+        return jnp.all(margins(scores, lenient=lenient) >= 0, axis=(0, 2))
 
     like = jnp.zeros(size, game.dtype) + jnp.where(valid, 0, 0)
-    found = _scan.stable_stretches(is_stable, scan_levels, like)
+    found = _scan.stable_stretches(_scan.Conditions(scores, hold), scan_levels, like)
     count, n = rivals.real.shape[0], game.num_models
     index = jnp.broadcast_to(rivals.index, (count, size, n))
 
@@ -366,7 +370,7 @@ def scanned(game: RankingGame, deviations: Deviations, scan_levels: int) -> Leve
         y, side = stretch_end
         some = jnp.isfinite(y) & (y > 0)
         at = jnp.where(some, y, 0)
-        margin = margins(at + side * 64 * jnp.finfo(game.dtype).eps * (1 + at))
+        margin = margins(scores(at + side * 64 * jnp.finfo(game.dtype).eps * (1 + at)))
         flat = jnp.moveaxis(margin, 1, 0).reshape(size, -1)
         which = jnp.argmin(flat, axis=-1)
         rival = jnp.moveaxis(index, 1, 0).reshape(size, -1)
@@ -390,13 +394,15 @@ def scanned_by_pair(game: RankingGame, scan_levels: int) -> tuple[jax.Array, jax
     budgets = budgets_of(game, rivals)
     real = (jnp.broadcast_to(rivals.real, (1, size, n)) & valid)[0]
 
-    def is_stable(y, *, lenient):
-        """Each model at a level of its own, `[games, n]`."""
-        theirs = weaker_of(game, y)
-        margin = stability_margin(game, rivals, y, budgets, rival_y=theirs, lenient=lenient)[0]
+    def scores(y):
+        """Each model at a level of its own, `[games, n]`; as a rival at the weaker one's."""
+        return scores_with_budget(game, y, budgets, weaker_of(game, y))
+
+    def hold(scores, *, lenient):
+        margin = score_margin(game, rivals, scores, lenient=lenient)[0]
         return jnp.where(real, margin, jnp.inf) >= 0
 
     like = jnp.zeros((size, n), game.dtype) + jnp.where(valid, 0, 0)
-    first = _scan.first_levels(is_stable, scan_levels, like)
+    first = _scan.first_levels(_scan.Conditions(scores, hold), scan_levels, like)
     rival = jnp.broadcast_to(rivals.index[0], (size, n))
     return first[:, 1:], rival[:, 1:]

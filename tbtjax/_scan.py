@@ -12,7 +12,8 @@ as none, lest noise interrupt a stretch. The halvings take the sign as it is: th
 or nobody can tell where.
 """
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -35,11 +36,37 @@ class Stretches(NamedTuple):
     settled: jax.Array
 
 
-class IsStable(Protocol):
-    """Takes levels y `[games]` to bool `[games]`; lenient: gains within rounding are none."""
+class Conditions(NamedTuple):
+    """What makes a level stable, in two steps, the second a turn of a loop after the first.
 
-    def __call__(self, y: jax.Array, *, lenient: bool) -> jax.Array:
-        """Whether each game is stable at its level."""
+    In one the compiler would work out entry by entry, within the loop of the reduction, what it
+    vectorizes alone.
+
+    Attributes:
+      at: takes levels y, `[games]` or 1 for all (as many axes), to any arrays: what to know there.
+      hold: takes these to `[games]`: whether all conditions hold.
+    """
+
+    at: Callable[[jax.Array], Any]
+    hold: "Hold"
+
+    def nothing(self, like: jax.Array) -> Any:
+        """Zeros in the shapes of `at`; inside shard_map they vary over devices as `like` does."""
+        zero = _zero(like)
+        return jax.tree.map(
+            lambda x: jnp.broadcast_to(zero.astype(x.dtype), x.shape), jax.eval_shape(self.at, like)
+        )
+
+
+def _zero(like: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isnan(like.ravel()[0]), 0, 0).astype(like.dtype)
+
+
+class Hold(Protocol):
+    """See `Conditions`."""
+
+    def __call__(self, known: Any, /, *, lenient: bool) -> jax.Array:
+        """Whether each game is stable; lenient: gains within rounding are none."""
         ...
 
 
@@ -53,25 +80,25 @@ def scan_level(index: jax.Array, count: int, dtype) -> jax.Array:
     return jnp.minimum(_KNEE * jnp.sinh(index.astype(dtype) * step), top)
 
 
-def stable_stretches(is_stable: IsStable, count: int, like: jax.Array) -> Stretches:
+def stable_stretches(conditions: Conditions, count: int, like: jax.Array) -> Stretches:
     """First stretch and settled level of each game.
 
     Args:
-      is_stable: the condition.
+      conditions: what makes a level stable.
       count: number of levels of the scan.
       like: `[games]` array of the dtype wanted; its values do not matter.
 
     Returns:
       The stretches, each end on its stable side.
     """
-    first, end, unstable = _classify(is_stable, count, like)
+    first, end, unstable = _classify(conditions, count, like)
     later = (first < count) & (unstable > first)
     changes = [
         _Change(first, first - 1, (first > 0) & (first < count)),
         _Change(end - 1, end, end < count),
         _Change(unstable + 1, unstable, later),
     ]
-    y_first, y_last, y_settled = _locate(is_stable, count, like, changes)
+    y_first, y_last, y_settled = _locate(conditions, count, like, changes)
     return Stretches(
         first=jnp.where(first < count, y_first, jnp.inf),
         last=jnp.where(end < count, y_last, jnp.inf),
@@ -79,15 +106,15 @@ def stable_stretches(is_stable: IsStable, count: int, like: jax.Array) -> Stretc
     )
 
 
-def first_levels(is_stable: IsStable, count: int, like: jax.Array) -> jax.Array:
+def first_levels(conditions: Conditions, count: int, like: jax.Array) -> jax.Array:
     """The first stable y of each game alone; arguments as in `stable_stretches`."""
-    first, *_ = _classify(is_stable, count, like)
+    first, *_ = _classify(conditions, count, like)
     change = _Change(first, first - 1, (first > 0) & (first < count))
-    (y_first,) = _locate(is_stable, count, like, [change])
+    (y_first,) = _locate(conditions, count, like, [change])
     return jnp.where(first < count, y_first, jnp.inf)
 
 
-def _classify(is_stable: IsStable, count: int, like: jax.Array):
+def _classify(conditions: Conditions, count: int, like: jax.Array):
     """Indices of levels, `[games]` each.
 
     Returns:
@@ -95,17 +122,20 @@ def _classify(is_stable: IsStable, count: int, like: jax.Array):
       last unstable one (−1 where there is none).
     """
     # Inside the caller's shard_map, the loops' carries must vary over devices as the games do.
-    zero = jnp.where(jnp.isnan(like), 0, 0).astype(like.dtype)
+    zero = _zero(like)
     none = jnp.where(jnp.isnan(like), count, count)
 
     def look(i, carry):
-        first, end, unstable = carry
-        ok = is_stable(scan_level(jnp.asarray(i), count, like.dtype) + zero, lenient=True)
-        first = jnp.where(ok, jnp.minimum(first, i), first)
-        end = jnp.where(~ok & (i > first), jnp.minimum(end, i), end)
-        return first, end, jnp.where(ok, unstable, i)
+        known, first, end, unstable = carry
+        ok, before = (i > 0) & conditions.hold(known, lenient=True), i - 1
+        first = jnp.where(ok, jnp.minimum(first, before), first)
+        end = jnp.where(~ok & (before > first), jnp.minimum(end, before), end)
+        unstable = jnp.where(ok, unstable, before)
+        y = scan_level(jnp.asarray(i), count, like.dtype) + zero
+        return conditions.at(y.reshape((1,) * like.ndim)), first, end, unstable
 
-    return jax.lax.fori_loop(0, count, look, (none, none, none - count - 1))
+    start = (conditions.nothing(like), none, none, none - count - 1)
+    return jax.lax.fori_loop(0, count + 1, look, start)[1:]
 
 
 class _Change(NamedTuple):
@@ -122,7 +152,7 @@ class _Change(NamedTuple):
     exists: jax.Array
 
 
-def _locate(is_stable: IsStable, count: int, like: jax.Array, changes) -> jax.Array:
+def _locate(conditions: Conditions, count: int, like: jax.Array, changes) -> jax.Array:
     """The last stable y next to each change, `[changes, games]`."""
     halvings = jnp.finfo(like.dtype).nmant + 3
 
@@ -132,14 +162,17 @@ def _locate(is_stable: IsStable, count: int, like: jax.Array, changes) -> jax.Ar
             for index in (change.stable, change.unstable)
         )
 
-        def step(_, ends):
-            good, bad = ends
+        def step(i, carry):
+            known, middle, good, bad = carry
+            ok = change.exists & conditions.hold(known, lenient=False)
+            good = jnp.where(ok & (i > 0), middle, good)
+            bad = jnp.where(ok | (i == 0), bad, middle)
             middle = good + (bad - good) / 2
-            ok = change.exists & is_stable(middle, lenient=False)
-            return jnp.where(ok, middle, good), jnp.where(ok, bad, middle)
+            return conditions.at(middle), middle, good, bad
 
-        rounds = jnp.where(jnp.any(change.exists), halvings, 0)
-        return jax.lax.fori_loop(0, rounds, step, (good, bad))[0]
+        rounds = jnp.where(jnp.any(change.exists), halvings + 1, 0)
+        start = (conditions.nothing(like), good, good, bad)
+        return jax.lax.fori_loop(0, rounds, step, start)[2]
 
     # One after another: the condition is compiled once for all of them.
     stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *changes)
