@@ -66,8 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     keeps = not options.release_memory and environment.keep_freed_memory()
     on_cpu = jax.default_backend() == "cpu"
-    games = options.games or ((1 << 12 if options.quick else 1 << 18) if on_cpu else 1 << 22)
-    repeats = options.repeats or (3 if options.quick else 15)
+    games = options.games or ((1 << 12 if options.quick else 1 << 20) if on_cpu else 1 << 22)
+    repeats = options.repeats or (3 if options.quick else 9)
     planned = planned_rows(games)
     everything = [*planned, "memory", "roofline"]
     if options.quick and not options.only:
