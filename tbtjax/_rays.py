@@ -185,7 +185,7 @@ def ray_level(
     settled = over_pairs_apart(holds_apart, n, most_ranks, settled, unroll)
 
     def in_order():
-        """Of b, and of what costlier proofs can do without."""
+        """Exactly: b ≥ 0, and β falls where no proof is tried that can do without."""
         return _is_ordered(upper) & (thorough | _is_ordered(beta))
 
     if thorough:

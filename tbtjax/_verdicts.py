@@ -35,7 +35,7 @@ def sure_verdicts(
 
     Returns:
       Whether nobody gains by effort, and where that is sure, `[games]` bool each: of games whose
-      limits and costs are usable.
+      costs are usable, and limits where all models have the same.
     """
     n = len(columns.curves[0])
     y = jnp.log1p(level).astype(_FAST)
@@ -112,9 +112,12 @@ def _different_limits(columns: Columns, y: jax.Array, rounding: float):
         off = 2.4e-7 * (jnp.abs(ceiling) + jnp.abs(floor) + jnp.abs(floor_weak)) * (1 + odds)
         off_low = blur * (jnp.abs(ceiling - floor_weak) + jnp.abs(below) * odds) + off
         off_high = blur * (jnp.abs(ceiling_weak - floor) * odds + jnp.abs(above)) + off
-        exists = (low > 2 * off_low) & (high > 2 * off_high)
+        usable = True
+        for width in (ceiling - floor, ceiling_weak - floor_weak):
+            usable &= (width > 0) & (width < jnp.inf)
+        exists = usable & (low > 2 * off_low) & (high > 2 * off_high)
         blur += 2 * (off_low / low + off_high / high)
         lead = jnp.log(low / high) - alpha_weak - beta_weak * y
-        return lead, jnp.where(exists, blur, jnp.nan), high <= -off_high, beta_weak
+        return lead, jnp.where(exists, blur, jnp.nan), usable & (high <= -off_high), beta_weak
 
     return lead_of

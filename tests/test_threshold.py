@@ -324,6 +324,31 @@ def test_a_bad_game_leaves_its_neighbours_bits_alone(bad, kind, x64):
     before.raise_if_failed()
 
 
+def test_unusable_limits_in_a_large_batch(dtype, many_chunks):
+    """Fast roads look at limits pair by pair: thresholds and verdicts know every unusable one."""
+    games = random_games(72, GAMES, MODELS, "monotone_different_limits", dtype)
+    rng = np.random.default_rng(73)
+    game = np.arange(0, GAMES, 2)
+    model = rng.integers(0, MODELS, game.size)
+    name = rng.choice(["lower", "upper"], game.size)
+    how = rng.integers(0, 5, game.size)
+    values = np.array([np.nan, np.inf, -np.inf])
+    for i, j, which, kind in zip(game, model, name, how, strict=True):
+        if kind < 3:
+            games[which][i, j] = values[kind]
+        else:  # an empty range: of this model, or, the other way round, of all
+            models = [j] if kind == 3 else slice(None)
+            lower, upper = games["lower"][i, models].copy(), games["upper"][i, models].copy()
+            games["lower"][i, models], games["upper"][i, models] = upper, lower
+    games["rewards"] = games["rewards"] / 1e3  # most are stable at 0
+    found = stabilizing_threshold(as_game(games))
+    bad = np.arange(GAMES) % 2 == 0
+    np.testing.assert_array_equal(np.asarray(found.status) == Status.INVALID, bad)
+    assert np.all(np.isnan(found.delta) == bad)
+    stable = np.asarray(tbtjax.is_zero_effort_pne(as_game(games), 1e3))
+    assert not np.any(stable[bad]) and np.mean(stable[~bad]) > 0.5
+
+
 @pytest.mark.parametrize(
     "kind", ["fast_weak", pytest.param("interval_then_ray", marks=pytest.mark.slow)]
 )
