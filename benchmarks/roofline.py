@@ -53,12 +53,12 @@ def least_work(work: str, dtype: str, models: int) -> dict[tuple[str, str], floa
     steps takes one exponential and two logarithms. Bisection: one step per bit of the mantissa,
     each with a logarithm and two exponentials per pair. An effort takes one exponential per pair
     (different limits: two, and a logarithm), a verdict one logarithm (an exponential and two
-    logarithms), and both one logarithm per game. "all" counts all pairs instead of neighbours. A
-    best response takes one exponential per ordered pair and a logarithm per model; the dynamics
-    take a thousand of them.
+    logarithms), and both one logarithm per game. "all" counts neighbours too: with a common convex
+    cost they are enough. A best response takes one exponential per ordered pair and a logarithm per
+    model; the dynamics take a thousand of them.
     """
     kind, _, limits = work.partition("/")
-    pairs = models * (models - 1) / 2 if kind == "all" else models - 1
+    pairs = models - 1
     steps = [("float32", 2)] + ([("float64", 1)] if dtype == "float64" else [])
     counts: dict[tuple[str, str], float] = {}
 
