@@ -119,12 +119,13 @@ def _compare(y, reference, bound) -> tuple[float, int, int]:
     return float(np.max(error, initial=0.0)), int(np.sum(~(error <= bound))), error.size
 
 
-def _threshold_check(games: Games, by_scores: tuple[str, ...] = ()):
+def _threshold_check(games: Games, by_scores: str | None = None):
     """A check of Δ* against the reference, and the reference on the checked games.
 
     Args:
       games: the games.
-      by_scores: contestants that know curves by their scores alone; see `_score_rounding`.
+      by_scores: how the names of contestants begin that know curves by their scores alone; see
+        `_score_rounding`.
     """
     checked = games.subset(_CHECKED)
     stride = max(1, games.count // _CHECKED)
@@ -136,7 +137,7 @@ def _threshold_check(games: Games, by_scores: tuple[str, ...] = ()):
         return full
 
     full, distance = of_all(reference), of_all(_distance_at_zero(checked))
-    slack = of_all(_score_rounding(checked, reference)) if by_scores else None
+    slack = None if by_scores is None else of_all(_score_rounding(checked, reference))
     bound = BOUND[games.dtype.name]
 
     def check(contestant, answers):
@@ -165,10 +166,7 @@ def _score_rounding(games: Games, y: np.ndarray) -> np.ndarray:
     As much as that is where scores saturate; 0 where nobody decides. Games with equal limits.
     """
     exact = games.astype(np.float64)
-    by_pair = np.stack(
-        [_reference(_two_models(exact, model)) for model in range(games.num_models - 1)], axis=-1
-    )
-    strong = np.argmax(by_pair, axis=-1)
+    strong = np.argmax(_reference_by_pair(exact), axis=-1)
     game = np.arange(games.count)
     gap = (exact.rewards[:, :-1] - exact.rewards[:, 1:])[game, strong]
 
@@ -198,7 +196,7 @@ def _gradient_check(games: Games):
     count, n = some.alpha.shape
     alpha, beta, rewards, *limits = some.arrays()
     lower, upper = limits or (np.zeros_like(alpha), np.ones_like(alpha))
-    by_pair = np.stack([_reference(_two_models(some, model)) for model in range(n - 1)], axis=-1)
+    by_pair = _reference_by_pair(some)
     order = np.sort(by_pair, axis=-1)
     y, second = order[:, -1], order[:, -2] if n > 2 else np.full(count, -np.inf)
     clear = np.abs(_distance_at_zero(some)) > 1e-3
@@ -244,6 +242,12 @@ def _two_models(games: Games, strong: int) -> Games:
     parts = {name: getattr(games, name) for name in fields}
     pair = {k: None if x is None else x[:, strong : strong + 2] for k, x in parts.items()}
     return dataclasses.replace(games, **pair)
+
+
+def _reference_by_pair(games: Games) -> np.ndarray:
+    """`_reference` of each adjacent pair alone, `[games, n − 1]`."""
+    pairs = [_two_models(games, strong) for strong in range(games.num_models - 1)]
+    return np.stack([_reference(pair) for pair in pairs], axis=-1)
 
 
 def threshold_row(limits: str, models: int, dtype: str, count: int, seed: int = 0) -> Row:
@@ -292,7 +296,7 @@ def threshold_row(limits: str, models: int, dtype: str, count: int, seed: int = 
 def general_row(models: int, dtype: str, count: int) -> Row:
     """Δ* by the road of any curve family (bisection), beside the power law's own; fewer games."""
     games = draw_games("equal", max(1, count // 32), models, dtype)
-    check, reference = _threshold_check(games, by_scores=("any curve",))
+    check, reference = _threshold_check(games, by_scores="any curve")
     contestants = []
     for mesh in meshes().values():
         for name, function in (

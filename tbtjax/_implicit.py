@@ -19,8 +19,9 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from tbtjax._batch import Roads, map_games
+from tbtjax._margins import best_score
 from tbtjax._records import num_models
-from tbtjax._rivals import best_score, log1p
+from tbtjax._rivals import log1p
 from tbtjax.curves import PowerLaw
 from tbtjax.game import RankingGame, rewards_by_capability
 

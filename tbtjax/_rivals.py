@@ -1,4 +1,4 @@
-"""Who may pass whom: each model set beside its rivals, and comparisons of their scores.
+"""Who may pass whom: each model set beside its rivals, and which of them scores more.
 
 Arrays of this module are `[rivals, ..., n]`: for every model on the last axis its rivals are
 stacked in front, so that parameters of the passing model broadcast as they are. Games are aligned
@@ -23,9 +23,6 @@ TIE_ULPS = 8
 
 # With more models than this, a program of one operation for each rival would compile too slowly.
 _MOST_ROLLED = 12
-
-# A family's `score` is taken to be right to within half so many units in the last place.
-SCORE_ULPS = 4
 
 
 class Rivals(NamedTuple):
@@ -63,13 +60,13 @@ def next_stronger(game: RankingGame) -> Rivals:
     if game.present is None:
         axes = (1,) * (1 + len(game.rewards.shape[:-1]))
         index = (jnp.arange(n) - 1).reshape(*axes, n)
-        return Rivals(lambda x: jnp.roll(_wide(x, n), 1, axis=-1)[None], index >= 0, index)
+        return Rivals(lambda x: jnp.roll(wide(x, n), 1, axis=-1)[None], index >= 0, index)
     present = models_present(game)
     last = jax.lax.cummax(jnp.where(present, jnp.arange(n), -1), axis=present.ndim - 1)
     before = jnp.concatenate([jnp.full_like(last[..., :1], -1), last[..., :-1]], axis=-1)
 
     def of(x):
-        x = _wide(x, n)
+        x = wide(x, n)
         shape = jnp.broadcast_shapes(x.shape, before.shape)
         x, index = jnp.broadcast_to(x, shape), jnp.broadcast_to(jnp.maximum(before, 0), shape)
         return jnp.take_along_axis(x, index, axis=-1)[None]
@@ -81,13 +78,13 @@ def weaker_of(game: RankingGame, x: jax.Array) -> jax.Array:
     """`[..., n]` to the value of each model's next weaker one: undoes `next_stronger(game).of`."""
     n = game.num_models
     if game.present is None:
-        return jnp.roll(_wide(x, n), -1, axis=-1)
+        return jnp.roll(wide(x, n), -1, axis=-1)
     present = models_present(game)
     axis = present.ndim - 1
     here = jnp.where(present, jnp.arange(n), n)
     after = jnp.flip(jax.lax.cummin(jnp.flip(here, axis), axis=axis), axis)
     index = jnp.concatenate([after[..., 1:], jnp.full_like(after[..., :1], n)], axis=-1)
-    x = _wide(x, n)
+    x = wide(x, n)
     index = jnp.broadcast_to(jnp.minimum(index, n - 1), x.shape)
     return jnp.take_along_axis(x, index, axis=-1)
 
@@ -100,7 +97,7 @@ def other_models(game: RankingGame) -> Rivals:
     shifts = jnp.arange(1, n).reshape(-1, *(1,) * game.rewards.ndim)
 
     def of(x):
-        x = _wide(x, n)
+        x = wide(x, n)
         if n < 2:
             return jnp.zeros((0, *x.shape), x.dtype)
         if n <= _MOST_ROLLED:
@@ -124,7 +121,7 @@ def every_model(game: RankingGame) -> Rivals:
     present = present.reshape(*(1,) * (game.rewards.ndim - present.ndim), *present.shape)
 
     def of(x):
-        return jnp.moveaxis(_wide(x, n), -1, 0)[..., None]
+        return jnp.moveaxis(wide(x, n), -1, 0)[..., None]
 
     index = jnp.arange(n).reshape(-1, *(1,) * game.rewards.ndim)
     return Rivals(of, of(present) & present & (index != jnp.arange(n)), index)
@@ -135,12 +132,12 @@ def chosen_models(game: RankingGame, chosen: tuple[int, ...]) -> Rivals:
     everyone, rows = every_model(game), jnp.asarray(chosen, int)
 
     def of(x):
-        return jnp.moveaxis(_wide(x, game.num_models)[..., rows], -1, 0)[..., None]
+        return jnp.moveaxis(wide(x, game.num_models)[..., rows], -1, 0)[..., None]
 
     return Rivals(of, everyone.real[rows], everyone.index[rows])
 
 
-def _wide(x: jax.Array, n: int) -> jax.Array:
+def wide(x: jax.Array, n: int) -> jax.Array:
     return jnp.broadcast_to(x, (*x.shape[:-1], n))
 
 
@@ -160,7 +157,7 @@ def rival_logit(curves: PowerLaw, rivals: Rivals, level: jax.Array) -> jax.Array
       `[rivals, ..., n]` logits.
     """
     n = num_models(curves)
-    z = rivals.of(_wide(curves.alpha + curves.beta * level, n))
+    z = rivals.of(wide(curves.alpha + curves.beta * level, n))
     if curves.has_equal_limits:
         return z
     lower, upper = rivals.of(curves.lower), rivals.of(curves.upper)
@@ -266,18 +263,18 @@ def compare_scores(
     """
     curves, n = game.curves, game.num_models
     if not isinstance(curves, PowerLaw):
-        scores, spread = _wide(curves.score(effort), n), score_resolution(curves, effort, n)
+        scores, spread = wide(curves.score(effort), n), score_resolution(curves, effort, n)
         theirs, their_spread = scores, spread
         if rival_effort is not None:
-            theirs = _wide(curves.score(rival_effort), n)
+            theirs = wide(curves.score(rival_effort), n)
             their_spread = score_resolution(curves, rival_effort, n)
         return Comparison(rivals.of(theirs) - scores, rivals.of(their_spread) + spread)
     y = jnp.log1p(effort)
     rival_y = y if rival_effort is None else jnp.log1p(rival_effort)
     ulps = TIE_ULPS * jnp.finfo(game.dtype).eps
     if curves.has_equal_limits:
-        alpha, beta = _wide(curves.alpha, n), _wide(curves.beta, n)
-        y, rival_y = _wide(y, n), rivals.of(_wide(rival_y, n))
+        alpha, beta = wide(curves.alpha, n), wide(curves.beta, n)
+        y, rival_y = wide(y, n), rivals.of(wide(rival_y, n))
         rival_beta = rivals.of(beta)
         # β_k·y_k − β_r·y_r keeps its digits where both have the same effort, or all but.
         shared = jnp.minimum(rival_y, y)
@@ -285,10 +282,10 @@ def compare_scores(
         learned = (rival_beta - beta) * shared + learned
         spread = jnp.abs(rival_beta) * (1 + rival_y) + jnp.abs(beta) * (1 + y)
         return Comparison((rivals.of(alpha) - alpha) + learned, ulps * spread)
-    own = _wide(curves.alpha + curves.beta * y, n)
-    theirs = rivals.of(_wide(curves.alpha + curves.beta * rival_y, n))
-    spread = _wide(jnp.abs(curves.alpha) + jnp.abs(curves.beta) * (1 + y), n)
-    their_spread = _wide(jnp.abs(curves.alpha) + jnp.abs(curves.beta) * (1 + rival_y), n)
+    own = wide(curves.alpha + curves.beta * y, n)
+    theirs = rivals.of(wide(curves.alpha + curves.beta * rival_y, n))
+    spread = wide(jnp.abs(curves.alpha) + jnp.abs(curves.beta) * (1 + y), n)
+    their_spread = wide(jnp.abs(curves.alpha) + jnp.abs(curves.beta) * (1 + rival_y), n)
     compared = _compare_limited(curves, rivals, own, theirs, spread, rivals.of(their_spread))
     return compared._replace(resolution=ulps * compared.resolution)
 
@@ -333,7 +330,7 @@ def score_resolution(curves: Any, effort: jax.Array, n: int) -> jax.Array:
     step = TIE_ULPS * eps
     later = jnp.minimum(effort * (1 + step), jnp.finfo(effort.dtype).max)
     moved = jnp.abs(curves.score(later) - curves.score(effort * (1 - step)))
-    return _wide(moved + TIE_ULPS * eps * jnp.abs(curves.score(effort)), n)
+    return wide(moved + TIE_ULPS * eps * jnp.abs(curves.score(effort)), n)
 
 
 def score_lead(game: RankingGame, rivals: Rivals, effort: jax.Array) -> jax.Array:
@@ -394,110 +391,14 @@ def ranks(
 
 def gains_by_capability(game: RankingGame, rivals: Rivals) -> jax.Array:
     """`[rivals, ..., n]` by how much each rival's reward is higher if ranks follow capability."""
-    rewards = _wide(rewards_by_capability(game), game.num_models)
+    rewards = wide(rewards_by_capability(game), game.num_models)
     return jnp.where(rivals.real, rivals.of(rewards) - rewards, 0)
 
 
 def rewards_of_ranks(game: RankingGame, ranks: jax.Array) -> jax.Array:
     """`[..., n]` reward of each model's 0-based rank `[..., n]`."""
-    rewards = _wide(game.rewards, game.num_models)
+    rewards = wide(game.rewards, game.num_models)
     shape = jnp.broadcast_shapes(rewards.shape, ranks.shape)
     return jnp.take_along_axis(
         jnp.broadcast_to(rewards, shape), jnp.broadcast_to(ranks, shape), axis=-1
     )
-
-
-def best_score(curves: Any, level: jax.Array, budget: jax.Array) -> jax.Array:
-    """Best score on the way from effort `level` to `level + budget`, `[..., n]`.
-
-    The end's or the start's for a monotone curve; a family whose curves may fall in between offers
-    a `best_score` of its own.
-    """
-    if hasattr(curves, "best_score"):
-        return curves.best_score(level, budget)
-    return jnp.maximum(curves.score(level + budget), curves.score(level))
-
-
-def stability_margin(
-    game: RankingGame,
-    rivals: Rivals,
-    y: jax.Array,
-    budget: jax.Array,
-    rival_y: jax.Array | None = None,
-    *,
-    lenient: bool = False,
-) -> jax.Array:
-    """How far a model that spends its budget stays below each rival at zero effort.
-
-    The budget form (ours): passing k does not pay for w iff v_w(Δ + g) ≤ v_k(Δ) with g the reward
-    difference in steps. Power laws are compared by logits, other families by scores.
-
-    Args:
-      game: an aligned game.
-      rivals: who is compared.
-      y: `[..., 1]` log(1 + Δ), or `[..., n]` with a level for each passing model.
-      budget: `[rivals, ..., n]` effort in steps, ≥ 0.
-      rival_y: the level of each model as a rival; `y` where all have the same.
-      lenient: whether a difference of scores within their rounding is none. Where scores saturate
-        it has no other digits, and its sign is noise. Logits of power laws keep theirs.
-
-    Returns:
-      `[rivals, ..., n]` of which the sign counts: negative where passing pays.
-    """
-    curves = game.curves
-    if isinstance(curves, PowerLaw):
-        # A model that does not rise gains nothing by effort.
-        used = jnp.where(curves.beta > 0, budget, 0)
-        endless = ~jnp.isfinite(used)
-        gained = curves.beta * jnp.log1p(jnp.where(endless, 0, used) * jnp.exp(-y))
-        # First what the rival is ahead by, then the gain: where scores are equal or all but, or
-        # β is small beside α, the gain would be lost in the logits.
-        if curves.has_equal_limits:
-            n = game.num_models
-            alpha, beta = _wide(curves.alpha, n), _wide(curves.beta, n)
-            ahead = (rivals.of(alpha) - alpha) + (rivals.of(beta) - beta) * y
-            if rival_y is not None:
-                ahead += rivals.of(beta * (rival_y - y))
-        else:
-            rival = rival_logit(curves, rivals, y if rival_y is None else rival_y)
-            reachable = rival < jnp.inf
-            ahead = jnp.where(reachable, rival, 0) - (curves.alpha + curves.beta * y)
-            ahead = jnp.where(reachable, ahead, jnp.inf)
-        return jnp.where(endless & (ahead < jnp.inf), -jnp.inf, ahead - gained)
-    scores = scores_with_budget(game, y, budget, y if rival_y is None else rival_y)
-    return score_margin(game, rivals, scores, lenient=lenient)
-
-
-class Scores(NamedTuple):
-    """What models score at a level; see `scores_with_budget`.
-
-    Attributes:
-      standing: `[..., n]` at zero effort, as others' rivals.
-      best: `[rivals, ..., n]` at best, on the way to all that passing each rival is worth.
-    """
-
-    standing: jax.Array
-    best: jax.Array
-
-
-def scores_with_budget(
-    game: RankingGame, y: jax.Array, budget: jax.Array, rival_y: jax.Array
-) -> Scores:
-    """Scores of curves of any family; arguments as in `stability_margin`."""
-    curves = game.curves
-    delta = jnp.expm1(y)
-    finite = jnp.isfinite(budget)
-    best = best_score(curves, delta, jnp.where(finite, budget, 0))
-    # An endless budget brings a curve to its limit, or to its best on the way.
-    endless = best_score(curves, delta, jnp.full_like(budget, jnp.finfo(game.dtype).max))
-    best = jnp.where(finite, best, jnp.maximum(endless, curves.limit()))
-    return Scores(_wide(curves.score(jnp.expm1(rival_y)), game.num_models), best)
-
-
-def score_margin(
-    game: RankingGame, rivals: Rivals, scores: Scores, *, lenient: bool = False
-) -> jax.Array:
-    """`stability_margin` of curves of any family, from their scores."""
-    theirs, best = rivals.of(scores.standing), scores.best
-    size = jnp.maximum(jnp.abs(theirs), jnp.abs(best))
-    return theirs - best + (SCORE_ULPS * jnp.finfo(game.dtype).eps * size if lenient else 0)

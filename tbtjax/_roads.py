@@ -13,13 +13,13 @@ import jax.numpy as jnp
 
 from tbtjax import _intervals, _pieces, _rays, _regular, _scan
 from tbtjax._batch import chunk_size
+from tbtjax._margins import score_margin, scores_with_budget
+from tbtjax._records import num_models
 from tbtjax._rivals import (
     Deviations,
     Rivals,
     gains_by_capability,
     next_stronger,
-    score_margin,
-    scores_with_budget,
     stronger_rivals,
     weaker_of,
 )
@@ -206,8 +206,7 @@ def _are_neighbours_enough(game: RankingGame) -> bool:
     the rival's score at E. Curves may be of any kind; but neighbours must stay stable, which fast
     roads show of them, and which one level alone does not tell.
     """
-    is_shared = all(x.ndim < 2 or x.shape[1] == 1 for x in jax.tree.leaves(game.cost))
-    return is_shared and getattr(game.cost, "is_convex", False)
+    return num_models(game.cost) == 1 and getattr(game.cost, "is_convex", False)
 
 
 class Columns(NamedTuple):

@@ -36,6 +36,14 @@ class Stretches(NamedTuple):
     settled: jax.Array
 
 
+class Hold(Protocol):
+    """See `Conditions`."""
+
+    def __call__(self, known: Any, /, *, lenient: bool) -> jax.Array:
+        """Whether each game is stable; lenient: gains within rounding are none."""
+        ...
+
+
 class Conditions(NamedTuple):
     """What makes a level stable, in two steps, the second a turn of a loop after the first.
 
@@ -48,7 +56,7 @@ class Conditions(NamedTuple):
     """
 
     at: Callable[[jax.Array], Any]
-    hold: "Hold"
+    hold: Hold
 
     def nothing(self, like: jax.Array) -> Any:
         """Zeros in the shapes of `at`; inside shard_map they vary over devices as `like` does."""
@@ -60,14 +68,6 @@ class Conditions(NamedTuple):
 
 def _zero(like: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(like.ravel()[0]), 0, 0).astype(like.dtype)
-
-
-class Hold(Protocol):
-    """See `Conditions`."""
-
-    def __call__(self, known: Any, /, *, lenient: bool) -> jax.Array:
-        """Whether each game is stable; lenient: gains within rounding are none."""
-        ...
 
 
 _KNEE = 4.0

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from tbtjax._batch import Roads, chunk_size, map_games
+from tbtjax._margins import stability_margin
 from tbtjax._rivals import (
     Deviations,
     Rivals,
@@ -26,7 +27,6 @@ from tbtjax._rivals import (
     other_models,
     rewards_of_ranks,
     score_lead,
-    stability_margin,
     stronger_rivals,
 )
 from tbtjax._roads import columns_of, is_usable
@@ -108,7 +108,7 @@ class _Levelled(NamedTuple):
         """Whether no model gains by passing one of its rivals, `[games]`; gain `[rivals, …, n]`."""
         game, level = self
         budget = game.cost.effort_worth(gain)
-        margin = stability_margin(game, rivals, jnp.log1p(level), budget, lenient=True)
+        margin = stability_margin(game, rivals, jnp.log1p(level), budget)
         stable = jnp.all(~(gain > 0) | (margin >= 0), axis=(0, -1))
         return self.wide(stable & is_valid(game) & ~jnp.isnan(level[..., 0]))
 
