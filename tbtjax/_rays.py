@@ -205,10 +205,11 @@ def _is_ordered(x: jax.Array) -> jax.Array:
 def _condition(pair: _Pair, y: jax.Array, decay: jax.Array):
     """K, K′, K″ and N, given e^{−y}."""
     q = pair.g * decay
-    share = 1 / (1 + q)
     omega = jnp.exp(-(pair.alpha_weak + pair.beta_weak * (y + jnp.log(1 + q))))
     above, below = pair.c - pair.a * omega, pair.d * omega + pair.b
-    inverse = 1 / (above * below)
+    # One division for 1/(1 + q) and 1/(N·D).
+    whole = 1 / ((1 + q) * (above * below))
+    share, inverse = above * below * whole, (1 + q) * whole
     value = pair.alpha_rival + pair.beta_rival * y - jnp.log(above * above * inverse)
     rise = pair.beta_weak * share
     slope_weak = pair.s * omega * inverse * rise
@@ -224,7 +225,7 @@ def _step(value, slope, curvature) -> jax.Array:
     for K = k − log(y − y₀) and for every linear K.
     """
     newton = value / slope
-    x = newton * curvature / slope
+    x = newton * curvature * (1 / slope)
     return -newton / (1 - x * (1 / 2 - x * (1 / 12)))
 
 
