@@ -33,20 +33,21 @@ class _Sizes(NamedTuple):
     Attributes:
       entries: array entries of a chunk of games.
       found: so many of a chunk's open games are looked for at once.
-      again: the second road takes so large a part of a chunk.
       rest: the costly road takes so large a part of a chunk.
     """
 
     entries: int
     found: int
-    again: int
     rest: int
 
 
 # On a CPU a chunk's working arrays should stay in the second-level cache, and most numbers of
 # models divide its entries into whole vectors of games. On an accelerator chunks bound the memory,
 # and a turn of a loop is launches of kernels, however few games it is for.
-_SIZES = {"cpu": _Sizes(13_440, 64, 2, 32), "default": _Sizes(1 << 23, 1 << 13, 128, 128)}
+_SIZES = {"cpu": _Sizes(13_440, 64, 32), "default": _Sizes(1 << 23, 1 << 13, 128)}
+# The second road takes a chunk at once, but no more than this part of all games: in small batches
+# most of a chunk would be idle.
+_AGAIN = 16
 # So few games take the costly road at once: more roads would take longer to compile, and to run.
 # Their last digits may be others than in a larger batch, as may those of a batch of one chunk.
 _FEW = 16
@@ -203,8 +204,11 @@ def _chunked(roads: Roads, size: int, entries_per_game: int, total: int) -> Call
                 first, again, chunk = again, None, smaller
             chunk = min(chunk, games)
             later = [
-                (road, min(games, max(_FEW, smaller // share)))
-                for road, share in ((again, sizes.again), (rest, sizes.rest))
+                (road, min(games, max(_FEW, block)))
+                for road, block in (
+                    (again, min(smaller, games // _AGAIN)),
+                    (rest, smaller // sizes.rest),
+                )
                 if road is not None
             ]
             found = min(chunk, sizes.found)
