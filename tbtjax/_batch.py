@@ -33,21 +33,21 @@ class _Sizes(NamedTuple):
     Attributes:
       entries: array entries of a chunk of games.
       found: so many of a chunk's open games are looked for at once.
+      again: the second road takes a chunk, but no larger a part of all games than this: else most of
+        a chunk would be idle in small batches.
       rest: the costly road takes so large a part of a chunk.
     """
 
     entries: int
     found: int
+    again: int
     rest: int
 
 
 # On a CPU a chunk's working arrays should stay in the second-level cache, and most numbers of
 # models divide its entries into whole vectors of games. On an accelerator chunks bound the memory,
 # and a turn of a loop is launches of kernels, however few games it is for.
-_SIZES = {"cpu": _Sizes(13_440, 64, 32), "default": _Sizes(1 << 23, 1 << 13, 128)}
-# The second road takes a chunk at once, but no more than this part of all games: in small batches
-# most of a chunk would be idle.
-_AGAIN = 16
+_SIZES = {"cpu": _Sizes(13_440, 64, 16, 32), "default": _Sizes(1 << 23, 1 << 13, 16, 128)}
 # So few games take the costly road at once: more roads would take longer to compile, and to run.
 # Their last digits may be others than in a larger batch, as may those of a batch of one chunk.
 _FEW = 16
@@ -206,7 +206,7 @@ def _chunked(roads: Roads, size: int, entries_per_game: int, total: int) -> Call
             later = [
                 (road, min(games, max(_FEW, block)))
                 for road, block in (
-                    (again, min(smaller, games // _AGAIN)),
+                    (again, min(smaller, games // sizes.again)),
                     (rest, smaller // sizes.rest),
                 )
                 if road is not None
