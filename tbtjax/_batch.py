@@ -33,8 +33,8 @@ class _Sizes(NamedTuple):
     Attributes:
       entries: array entries of a chunk of games.
       found: so many of a chunk's open games are looked for at once.
-      again: the second road takes a chunk, but no larger a part of all games than this: else most of
-        a chunk would be idle in small batches.
+      again: the second road takes a chunk, but no larger a part of all games than this: else most
+        of a chunk would be idle in small batches.
       rest: the costly road takes so large a part of a chunk.
     """
 

@@ -224,9 +224,9 @@ def _step(value, slope, curvature) -> jax.Array:
     With x = K·K″/K′² it is −(K/K′)/(1 − x/2 + x²/12), close to −(K/K′)·(e^x − 1)/x, which is exact
     for K = k − log(y − y₀) and for every linear K.
     """
-    # Divisions are so placed, here and in the condition, that a turn of the look is eight kernels: of
-    # more XLA's CPU runtime makes a queue, with allocations that threads wait for, and with fewer,
-    # longer ones it divides one among threads.
+    # Divisions are so placed, here and in the condition, that a turn of the look is eight kernels.
+    # More of them XLA's CPU runtime puts in a queue, with allocations that threads wait for; of
+    # fewer, longer ones it divides one among threads.
     newton = value / slope
     x = newton * curvature * (1 / slope)
     return -newton / (1 - x * (1 / 2 - x * (1 / 12)))
