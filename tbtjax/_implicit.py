@@ -1,13 +1,12 @@
 """Derivatives of levels that solve an equation, by the implicit function theorem.
 
 A level y = log(1 + Δ) at which a deciding pair is exactly indifferent solves F(y, p) = 0 for every
-parameter p of the game; so dΔ/dp = −(∂F/∂p)/(∂F/∂Δ), ∂F/∂Δ = e^{−y}·∂F/∂y (ours; MODEL:
-sensitivity of Δ*). The solver itself is never differentiated. Levels that nobody decides (0, +inf)
-do not move, nor do those too high for Δ to be a number.
+parameter p of the game; so dy/dp = −(∂F/∂p)/(∂F/∂y) (ours; MODEL: sensitivity of Δ*). The solver
+itself is never differentiated. Levels that nobody decides (0, +inf) do not move.
 
-For power laws F depends on a few numbers of the deciding pair. How fast Δ moves with each of them
-is worked out in chunks of games as the level itself is (`tbtjax._batch`); what is left is to spread
-these rates over the models.
+For power laws F depends on a few numbers of the deciding pair. How fast the level moves with each
+of them is worked out in chunks of games as the level itself is (`tbtjax._batch`); what is left is
+to spread these rates over the models.
 """
 
 import dataclasses
@@ -28,10 +27,8 @@ from tbtjax.game import RankingGame, rewards_by_capability
 
 
 @jax.custom_jvp
-def steps(
-    game: RankingGame, y: jax.Array, weak: jax.Array, rival: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Δ and y as differentiable functions of the game's parameters.
+def levels(game: RankingGame, y: jax.Array, weak: jax.Array, rival: jax.Array) -> jax.Array:
+    """`y` as a differentiable function of the game's parameters.
 
     Args:
       game: an aligned game, batch `[...]`.
@@ -40,29 +37,25 @@ def steps(
       rival: `[..., levels]` int: the model it would pass.
 
     Returns:
-      Δ in training steps, and `y`.
+      `y`.
     """
     del game, weak, rival
-    # The compiler vectorizes expm1 where it need not look for infinity itself.
-    finite = jnp.isfinite(y)
-    return jnp.where(finite, jnp.expm1(jnp.where(finite, y, 0)), y), y
+    return y
 
 
-def _steps_jvp(primals, tangents):
+def _levels_jvp(primals, tangents):
     game, y, weak, rival = primals
-    delta, y = steps(game, y, weak, rival)
-    deciding = _Deciding(game, y, weak, rival)
+    deciding = _Deciding(game, levels(game, y, weak, rival), weak, rival)
     moves = _power_law_moves if isinstance(game.curves, PowerLaw) else _moves
-    moved = moves(deciding, tangents[0])
-    return (delta, y), (moved, moved * jnp.exp(-deciding.point))
+    return deciding.y, moves(deciding, tangents[0])
 
 
 # What does not move has a symbolic zero, and nothing is computed for it.
-steps.defjvp(_steps_jvp, symbolic_zeros=True)
+levels.defjvp(_levels_jvp, symbolic_zeros=True)
 
 
 class _Deciding(NamedTuple):
-    """Games, their levels and who decides them; see `steps`."""
+    """Games, their levels and who decides them; see `levels`."""
 
     game: RankingGame
     y: jax.Array
@@ -154,7 +147,7 @@ def _change(function: Callable[[Any], jax.Array], at: Any, moved: Any) -> jax.Ar
 
 
 class _Rates(NamedTuple):
-    """By how much Δ moves with what decides it, `[..., levels]` each; see `_rates_of`.
+    """By how much levels of power laws move, `[..., levels]` each; see `_rates_of`.
 
     Attributes:
       own: with the weak model's logit T.
@@ -176,7 +169,7 @@ class _Rates(NamedTuple):
 
 
 def _power_law_moves(deciding: _Deciding, moved: RankingGame) -> jax.Array:
-    """The tangents of Δ of power laws."""
+    """The tangents of levels of power laws."""
     game, rates = deciding.game, _rates(deciding)
     total = jnp.zeros_like(deciding.y)
 
@@ -222,7 +215,7 @@ def _rates_jvp(primals, tangents):
 
 
 def _rates_of(deciding: _Deciding) -> _Rates:
-    """−(∂F/∂p)/(∂F/∂Δ) with F = v_k(z) − v_w(T), the rival's score less the weak model's.
+    """−(∂F/∂p)/(∂F/∂y) with F = v_k(z) − v_w(T), the rival's score less the weak model's.
 
     z = α_k + β_k·y, T = α_w + β_w·(y + log(1 + q)), q = g·e^{−y}. Where both models are close to
     a limit, the slopes of F are as small as e^{−|z|} and e^{−|T|}: the larger of the two is divided
@@ -269,7 +262,7 @@ def _rates_of(deciding: _Deciding) -> _Rates:
 
         of_own, of_rival = halves(own, far_own, near_own), halves(z, far_z, near_z)
         limits = [(-of_own[i], of_rival[i]) for i in range(2)]
-    slope = (by_z * faster + (by_z + by_own) * beta - by_own * beta * q * share) * decay
+    slope = by_z * faster + (by_z + by_own) * beta - by_own * beta * q * share
     moving = deciding.decided & (slope != 0) & jnp.isfinite(slope)
     inverse = jnp.where(moving, -1, 0) / jnp.where(moving, slope, 1)
     largest = jnp.finfo(y.dtype).max
@@ -292,14 +285,14 @@ def _rates_of(deciding: _Deciding) -> _Rates:
 
 
 def _moves(deciding: _Deciding, moved: RankingGame) -> jax.Array:
-    """The tangents of Δ of any curves."""
+    """The tangents of levels of any curves."""
     point = deciding.point
     change = _change(
         lambda game: _residual(deciding._replace(game=game), point), deciding.game, moved
     )
     if change is None:
         return jnp.zeros_like(point)
-    _, slope = jax.jvp(lambda y: _residual(deciding, y), (point,), (jnp.exp(-point),))
+    _, slope = jax.jvp(lambda y: _residual(deciding, y), (point,), (jnp.ones_like(point),))
     usable = deciding.decided & (slope != 0) & jnp.isfinite(slope)
     return jnp.where(usable, -change, 0) / jnp.where(usable, slope, 1)
 

@@ -189,9 +189,11 @@ def _threshold(game: RankingGame, deviations: Deviations, scan_levels: int, has_
     def level(y, pair, rival):
         """Training steps, differentiable, `[...]` or `[..., n − 1]`."""
         one = y.ndim == len(shape)
-        y = jnp.where(failed if one else failed[..., None], jnp.nan, y)
         wide = [x[..., None] if one else x for x in (y, pair, rival)]
-        delta, _ = _implicit.steps(game, *wide)
+        y = _implicit.levels(game, *wide)
+        finite = jnp.isfinite(y)
+        delta = jnp.where(finite, jnp.expm1(jnp.where(finite, y, 0)), jnp.inf)
+        delta = jnp.where(failed[..., None], jnp.nan, delta)
         return delta[..., 0] if one else delta
 
     weak = jnp.broadcast_to(jnp.arange(1, n), each.shape)

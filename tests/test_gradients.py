@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from random_games import KINDS, random_games
+from scipy.optimize import brentq
 
 import tbtjax
 from tbtjax import just_overtake_effort, linear_cost, power_law, ranking_game
@@ -119,6 +120,28 @@ def test_closed_form_of_the_sensitivities(x64):
     expected = [-x * np.log(y) / (beta[1] * f), x * np.log(x) / (beta[1] * f)]
     np.testing.assert_allclose(in_beta, expected, rtol=1e-12)
     np.testing.assert_allclose(in_rewards, [1 / f, -1 / f], rtol=1e-12)
+
+
+@pytest.mark.parametrize("gap", [1e28, 1e30, 1e33])
+def test_a_large_threshold_moves_with_the_rewards(gap):
+    """In float32, Δ* up to 5e37: what moves it by a number of the dtype has that derivative.
+
+    With α equal and β = 1 + m and 1 the level solves m·y = log(1 + q), q = g·e^{−y}, from which
+    dΔ*/dg = 1/(m·(1 + q) + q).
+    """
+    beta = np.array([1.0000002, 1.0], np.float32)
+    m, g = float(beta[0]) - 1, float(np.float32(gap))
+    y = brentq(lambda y: m * y - np.log1p(g * np.exp(-y)), 0, 100, xtol=1e-13)
+    q = g * np.exp(-y)
+
+    def delta(gap):
+        rewards = jnp.stack([gap, jnp.zeros_like(gap)])
+        game = ranking_game(power_law(jnp.zeros(2, beta.dtype), beta), rewards, linear_cost(1.0))
+        return tbtjax.stabilizing_threshold(game).delta
+
+    value, slope = jax.value_and_grad(delta)(jnp.float32(gap))
+    np.testing.assert_allclose(value, np.expm1(y), rtol=1e-3)
+    np.testing.assert_allclose(slope, 1 / (m * (1 + q) + q), rtol=1e-3)
 
 
 @pytest.mark.parametrize(
