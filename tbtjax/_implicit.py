@@ -1,12 +1,12 @@
 """Derivatives of levels that solve an equation, by the implicit function theorem.
 
 A level y = log(1 + Δ) at which a deciding pair is exactly indifferent solves F(y, p) = 0 for every
-parameter p of the game; so dy/dp = −(∂F/∂p)/(∂F/∂y) (ours; MODEL: sensitivity of Δ*). The solver
-itself is never differentiated. Levels that nobody decides (0, +inf) do not move.
+parameter p of the game; so dy/dp = −(∂F/∂p)/(∂F/∂y) and dΔ/dp = e^y·dy/dp (ours; MODEL: sensitivity
+of Δ*). The solver itself is never differentiated. Levels that nobody decides (0, +inf) do not move.
 
-For power laws F depends on a few numbers of the deciding pair. How fast the level moves with each
-of them is worked out in chunks of games as the level itself is (`tbtjax._batch`); what is left is
-to spread these rates over the models.
+For power laws F depends on a few numbers of the deciding pair. How fast Δ moves with each of them
+is worked out in chunks of games as the level itself is (`tbtjax._batch`), and for the first level
+together with it (`first_steps`); what is left is to spread these rates over the models.
 """
 
 import dataclasses
@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
+import numpy as np
+from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
 from tbtjax._batch import Roads, map_games
 from tbtjax._margins import best_score
@@ -27,8 +28,10 @@ from tbtjax.game import RankingGame, rewards_by_capability
 
 
 @jax.custom_jvp
-def levels(game: RankingGame, y: jax.Array, weak: jax.Array, rival: jax.Array) -> jax.Array:
-    """`y` as a differentiable function of the game's parameters.
+def steps(
+    game: RankingGame, y: jax.Array, weak: jax.Array, rival: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Δ and y as differentiable functions of the game's parameters.
 
     Args:
       game: an aligned game, batch `[...]`.
@@ -37,35 +40,102 @@ def levels(game: RankingGame, y: jax.Array, weak: jax.Array, rival: jax.Array) -
       rival: `[..., levels]` int: the model it would pass.
 
     Returns:
-      `y`.
+      Δ in training steps, and `y`.
     """
     del game, weak, rival
-    return y
+    return _expm1(y), y
 
 
-def _levels_jvp(primals, tangents):
+def _expm1(y: jax.Array) -> jax.Array:
+    # The compiler vectorizes it where it need not look for infinity itself.
+    finite = jnp.isfinite(y)
+    return jnp.where(finite, jnp.expm1(jnp.where(finite, y, 0)), y)
+
+
+def _steps_jvp(primals, tangents):
     game, y, weak, rival = primals
-    deciding = _Deciding(game, levels(game, y, weak, rival), weak, rival)
-    moves = _power_law_moves if isinstance(game.curves, PowerLaw) else _moves
-    return deciding.y, moves(deciding, tangents[0])
+    delta, y = steps(game, y, weak, rival)
+    deciding = Deciding(game, y, weak, rival)
+    if isinstance(game.curves, PowerLaw):
+        moved = _power_law_moves(deciding, _rates(deciding), tangents[0])
+    else:
+        moved = _moves(deciding, tangents[0])
+    return (delta, y), (moved, moved * jnp.exp(-deciding.point))
 
 
 # What does not move has a symbolic zero, and nothing is computed for it.
-levels.defjvp(_levels_jvp, symbolic_zeros=True)
+steps.defjvp(_steps_jvp, symbolic_zeros=True)
 
 
-class _Deciding(NamedTuple):
-    """Games, their levels and who decides them; see `levels`."""
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def first_steps(game: RankingGame, solve: Callable[..., Any]) -> tuple[jax.Array, Any]:
+    """Δ* of power laws as a differentiable function of the game's parameters.
+
+    Args:
+      game: an aligned game, batch `[...]`.
+      solve: takes a game and whether to return rates to `Levels`, `[...]` each, and the `Rates` of
+        the first ones, `[...]` each, or None.
+
+    Returns:
+      Δ* in training steps, and the `Levels`, which do not move.
+    """
+    found, _ = solve(game, False)
+    return _expm1(found.first), found
+
+
+def _first_steps_jvp(solve, primals, tangents):
+    game, (moved,) = primals[0], tangents
+    found, rates = _levels_and_rates(game, solve)
+    deciding = Deciding.of_first(game, found)
+    change = _power_law_moves(deciding, jax.tree.map(lambda x: x[..., None], rates), moved)
+    still = jax.tree.map(zero_from_primal, found)
+    return (_expm1(found.first), found), (change[..., 0], still)
+
+
+first_steps.defjvp(_first_steps_jvp, symbolic_zeros=True)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _levels_and_rates(game: RankingGame, solve: Callable[..., Any]) -> tuple[Any, "Rates"]:
+    return solve(game, True)
+
+
+@_levels_and_rates.defjvp
+def _levels_and_rates_jvp(solve, primals, tangents):
+    game = primals[0]
+    found, rates = _levels_and_rates(game, solve)
+
+    def rates_at(game):
+        fixed = Deciding.of_first(game, found)
+        deciding = fixed._replace(y=steps(*fixed)[1])
+        return jax.tree.map(lambda x: x[..., 0], rates_of(deciding))
+
+    change = jax.jvp(rates_at, primals, tangents)[1]
+    return (found, rates), (jax.tree.map(zero_from_primal, found), change)
+
+
+class Deciding(NamedTuple):
+    """Games, their levels and who decides them; see `steps`."""
 
     game: RankingGame
     y: jax.Array
     weak: jax.Array
     rival: jax.Array
 
+    @classmethod
+    def of_first(cls, game: RankingGame, found: Any) -> "Deciding":
+        """The first of the `Levels` found, `[..., 1]`."""
+        first = (found.first, found.first_pair, found.first_rival)
+        return cls(game, *(x[..., None] for x in first))
+
     @property
     def decided(self) -> jax.Array:
-        """Bool, `[..., levels]`: whether there is somebody who decides a level that can move."""
-        return (self.weak >= 0) & (self.y > 0) & jnp.isfinite(self.y)
+        """Bool, `[..., levels]`: whether there is somebody who decides a level that can move.
+
+        A level too high for Δ to be a number does not.
+        """
+        highest = np.log(jnp.finfo(self.y.dtype).max)
+        return (self.weak >= 0) & (self.y > 0) & (self.y < highest)
 
     @property
     def point(self) -> jax.Array:
@@ -100,6 +170,11 @@ class _Deciding(NamedTuple):
             for i in range(gain.shape[-1])
         ]
         return jnp.concatenate(worth, axis=-1)
+
+    def budget_and_slope(self) -> tuple[jax.Array, jax.Array]:
+        """What passing is worth, and how fast that grows with the gain, `[..., levels]` each."""
+        gain = self.gain()
+        return jax.jvp(lambda x: self.budget(x, self.game.cost), (gain,), (jnp.ones_like(gain),))
 
 
 @jax.custom_jvp
@@ -146,31 +221,31 @@ def _change(function: Callable[[Any], jax.Array], at: Any, moved: Any) -> jax.Ar
     return jax.jvp(of_moving, [leaves[i] for i in moving], [tangents[i] for i in moving])[1]
 
 
-class _Rates(NamedTuple):
-    """By how much levels of power laws move, `[..., levels]` each; see `_rates_of`.
+class Rates(NamedTuple):
+    """By how many steps levels of power laws move, `[..., levels]` each; see `rates_of`.
+
+    Those of two move with the weak model's parameter and with the rival's.
 
     Attributes:
-      own: with the weak model's logit T.
-      rivals: with the rival's logit z.
-      reached: y + log(1 + q), what T moves by with the weak model's β.
-      gain: with the difference of rewards.
+      alpha: with α; the rival's is None where all share their limits: minus the weak model's.
+      beta: with β.
       budget: with what passing is worth, in steps.
-      lower: with the weak model's lower limit and the rival's; None where all share theirs.
+      gain: with the difference of rewards; None where nobody has worked that out yet.
+      lower: with the lower limits; None where all share theirs.
       upper: the same for the upper limits.
     """
 
-    own: jax.Array
-    rivals: jax.Array
-    reached: jax.Array
-    gain: jax.Array
+    alpha: tuple[jax.Array, jax.Array | None]
+    beta: tuple[jax.Array, jax.Array]
     budget: jax.Array
-    lower: tuple[jax.Array, jax.Array] | None
-    upper: tuple[jax.Array, jax.Array] | None
+    gain: jax.Array | None = None
+    lower: tuple[jax.Array, jax.Array] | None = None
+    upper: tuple[jax.Array, jax.Array] | None = None
 
 
-def _power_law_moves(deciding: _Deciding, moved: RankingGame) -> jax.Array:
-    """The tangents of levels of power laws."""
-    game, rates = deciding.game, _rates(deciding)
+def _power_law_moves(deciding: Deciding, rates: Rates, moved: RankingGame) -> jax.Array:
+    """The tangents of Δ of power laws."""
+    game = deciding.game
     total = jnp.zeros_like(deciding.y)
 
     def spread(tangent, by_weak, by_rival):
@@ -178,11 +253,10 @@ def _power_law_moves(deciding: _Deciding, moved: RankingGame) -> jax.Array:
             return tangent * (by_weak + by_rival)
         return _spread(tangent, (deciding.weak, by_weak), (deciding.rival, by_rival))
 
-    # With equal limits only the difference of the logits counts.
-    rivals = -rates.own if game.curves.has_equal_limits else rates.rivals
+    by_weak, by_rival = rates.alpha
     by_curve = {
-        "alpha": (rates.own, rivals),
-        "beta": (rates.own * rates.reached, rivals * deciding.point),
+        "alpha": (by_weak, -by_weak if by_rival is None else by_rival),
+        "beta": rates.beta,
         "lower": rates.lower,
         "upper": rates.upper,
     }
@@ -204,18 +278,18 @@ def _power_law_moves(deciding: _Deciding, moved: RankingGame) -> jax.Array:
 
 
 @jax.custom_jvp
-def _rates(deciding: _Deciding) -> _Rates:
+def _rates(deciding: Deciding) -> Rates:
     entries = max(deciding.game.num_models, deciding.y.shape[-1])
-    return map_games(Roads(_rates_of), deciding, entries_per_game=entries)
+    return map_games(Roads(rates_of), deciding, entries_per_game=entries)
 
 
 @_rates.defjvp
 def _rates_jvp(primals, tangents):
-    return jax.jvp(_rates_of, primals, tangents)
+    return jax.jvp(rates_of, primals, tangents)
 
 
-def _rates_of(deciding: _Deciding) -> _Rates:
-    """−(∂F/∂p)/(∂F/∂y) with F = v_k(z) − v_w(T), the rival's score less the weak model's.
+def rates_of(deciding: Deciding) -> Rates:
+    """−e^y·(∂F/∂p)/(∂F/∂y) with F = v_k(z) − v_w(T), the rival's score less the weak model's.
 
     z = α_k + β_k·y, T = α_w + β_w·(y + log(1 + q)), q = g·e^{−y}. Where both models are close to
     a limit, the slopes of F are as small as e^{−|z|} and e^{−|T|}: the larger of the two is divided
@@ -223,14 +297,11 @@ def _rates_of(deciding: _Deciding) -> _Rates:
     """
     game, y = deciding.game, deciding.point
     curves = game.curves
-    gain = deciding.gain()
-    budget, worth = jax.jvp(
-        lambda x: deciding.budget(x, game.cost), (gain,), (jnp.ones_like(gain),)
-    )
+    budget, worth = deciding.budget_and_slope()
     alpha, alpha_rival = deciding.pick_both(curves.alpha, 0, 1)
     beta, beta_rival = deciding.pick_both(curves.beta, 1, 1)
     usable = (beta > 0) & jnp.isfinite(budget)
-    decay = jnp.exp(-y)
+    growth, decay = jnp.exp(y), jnp.exp(-y)
     q = jnp.where(usable, budget, 0) * decay
     share = 1 / (1 + q)
     faster = beta_rival - beta
@@ -267,25 +338,27 @@ def _rates_of(deciding: _Deciding) -> _Rates:
     inverse = jnp.where(moving, -1, 0) / jnp.where(moving, slope, 1)
     largest = jnp.finfo(y.dtype).max
 
-    def rate(x):
-        # Of the inverse alone: what it comes from would be worked out anew for each rate.
-        return jnp.clip(jnp.where(inverse != 0, x, 0) * inverse, -largest, largest)
+    def rate(x, growth=growth):
+        # Of the inverse alone: what it comes from would be worked out anew for each rate. Growth
+        # comes last: within the slope it would take that out of the dtype's numbers.
+        level = jnp.clip(jnp.where(inverse != 0, x, 0) * inverse, -largest, largest)
+        return jnp.clip(level * growth, -largest, largest)
 
-    by_passing = rate(by_own * beta * share)
-
-    return _Rates(
-        own=rate(by_own),
-        rivals=rate(by_z),
-        reached=reached,
-        gain=by_passing * jnp.where(usable, decay * worth, 0),
-        budget=by_passing * jnp.where(usable, decay, 0),
+    own, rivals = rate(by_own), rate(by_z)
+    # Steps gained per step of the budget: growth times decay.
+    budget = rate(by_own * beta * share, jnp.where(usable, 1, 0))
+    return Rates(
+        alpha=(own, None if curves.has_equal_limits else rivals),
+        beta=(rate(by_own * reached), rate(by_z * y)),
+        budget=budget,
+        gain=jnp.clip(budget * jnp.where(usable, worth, 0), -largest, largest),
         lower=limits[0] and (rate(limits[0][0]), rate(limits[0][1])),
         upper=limits[1] and (rate(limits[1][0]), rate(limits[1][1])),
     )
 
 
-def _moves(deciding: _Deciding, moved: RankingGame) -> jax.Array:
-    """The tangents of levels of any curves."""
+def _moves(deciding: Deciding, moved: RankingGame) -> jax.Array:
+    """The tangents of Δ of any curves."""
     point = deciding.point
     change = _change(
         lambda game: _residual(deciding._replace(game=game), point), deciding.game, moved
@@ -294,10 +367,10 @@ def _moves(deciding: _Deciding, moved: RankingGame) -> jax.Array:
         return jnp.zeros_like(point)
     _, slope = jax.jvp(lambda y: _residual(deciding, y), (point,), (jnp.ones_like(point),))
     usable = deciding.decided & (slope != 0) & jnp.isfinite(slope)
-    return jnp.where(usable, -change, 0) / jnp.where(usable, slope, 1)
+    return jnp.where(usable, -change, 0) / jnp.where(usable, slope, 1) * jnp.exp(point)
 
 
-def _residual(deciding: _Deciding, y: jax.Array) -> jax.Array:
+def _residual(deciding: Deciding, y: jax.Array) -> jax.Array:
     """F(y) of any curves: how far the weak model, with all that passing is worth, stays below."""
     game = deciding.game
     curves, n = game.curves, game.num_models

@@ -32,6 +32,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tbtjax._implicit import Rates
 from tbtjax._regular import (
     LOOKS,
     FastLevel,
@@ -77,6 +78,7 @@ def ray_level(
     worth_of,
     *,
     most_ranks: int,
+    with_rates: bool = False,
     thorough: bool = True,
     unroll: int = 1,
 ) -> FastLevel:
@@ -90,6 +92,7 @@ def ray_level(
       worth_of: as in `_regular.regular_level`.
       most_ranks: pairs up to so many places apart are checked: 1 for adjacent deviations, n − 1
         for all.
+      with_rates: whether to work out how Δ* moves.
       thorough: a second look, more steps where they are not enough, and costlier proofs; else more
         games are not settled.
       unroll: turns that one turn of a loop over pairs makes (`_roads.PAIRS_AT_ONCE`).
@@ -194,7 +197,7 @@ def ray_level(
         # What falls in float32 falls; what does not may have lost its sign.
         falls = least_fall > 0
         settled &= jax.lax.cond(jnp.all(falls | ~settled), lambda: falls, in_order)
-    return FastLevel(y, weak, settled)
+    return FastLevel(y, weak, settled, _rates(exact_pair, y) if with_rates else None)
 
 
 def _is_ordered(x: jax.Array) -> jax.Array:
@@ -298,6 +301,28 @@ def _polish(
 
     nobody = jnp.isnan(y) & False  # varies over devices as `y` does inside shard_map
     return some_times(once_more, (y, nobody), 1 if pair.g.dtype == _FAST else 2, fixed=fixed)
+
+
+def _rates(pair: _Pair, y: jax.Array) -> Rates:
+    """How fast e^y moves with what it comes from, by K(y) = 0, where N = D/ε."""
+    decay = jnp.exp(-y)
+    q = pair.g * decay
+    reached = y + jnp.log(1 + q)
+    omega = jnp.exp(-(pair.alpha_weak + pair.beta_weak * reached))
+    odds = jnp.exp(-(pair.alpha_rival + pair.beta_rival * y))  # ε, inverse
+    inverse = 1 / (pair.d * omega + pair.b)
+    by_own = -pair.s * (omega * inverse) * (odds * inverse)
+    rise = pair.beta_weak / (1 + q)
+    pace = -1 / (pair.beta_rival + by_own * rise)
+    growth = pace / decay
+    by_lower, by_upper = growth * inverse * odds, growth * inverse
+    return Rates(
+        alpha=(growth * by_own, growth),
+        beta=(growth * by_own * reached, growth * y),
+        budget=pace * by_own * rise,
+        lower=(-by_upper * omega * (1 + odds), by_lower * (1 + omega)),
+        upper=(-by_upper * (1 + odds), by_upper * (1 + omega)),
+    )
 
 
 def _is_unstable_before(pair: _Pair, decay: jax.Array) -> jax.Array:

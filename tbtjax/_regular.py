@@ -28,6 +28,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tbtjax._implicit import Rates
+
 _FAST = jnp.float32
 # In the games' dtype: one is enough for all but a few.
 _MOST_STEPS = 5
@@ -44,11 +46,13 @@ class FastLevel(NamedTuple):
       y: log(1 + Δ*); meaningless where not `settled`.
       weak: int32: the weak model of the binding adjacent pair.
       settled: bool: y is right.
+      rates: how Δ* moves, where that is asked for; without `gain`. Meaningless where y is 0.
     """
 
     y: jax.Array
     weak: jax.Array
     settled: jax.Array
+    rates: Rates | None
 
 
 def regular_level(
@@ -57,6 +61,7 @@ def regular_level(
     worth_of,
     *,
     most_ranks: int,
+    with_rates: bool = False,
     thorough: bool = True,
     unroll: int = 1,
 ) -> FastLevel:
@@ -69,6 +74,7 @@ def regular_level(
         passing that one is worth to it in steps, `[games]` or `[models, games]`.
       most_ranks: pairs up to so many places apart are checked: 1 for adjacent deviations, n − 1
         for all.
+      with_rates: whether to work out how Δ* moves.
       thorough: a second look, and as many steps in the games' dtype as are needed; else more games
         are not settled.
       unroll: turns that one turn of a loop over pairs makes (`_roads.PAIRS_AT_ONCE`).
@@ -112,14 +118,14 @@ def regular_level(
     level, weak = several(look, (level, weak), LOOKS if thorough else 1, unroll)
 
     exact_pair = _take(alpha, beta, adjacent[-1], weak)
-    d, m, g = (x.astype(_FAST) for x in exact_pair)
+    d, m, g, _ = (x.astype(_FAST) for x in exact_pair)
 
     def refined(y):
         q = g * jnp.exp(-y)
         return jnp.maximum(y - _halley(d + m * y - jnp.log1p(q), m, q), 0)
 
     y = several(refined, level, _FAST_STEPS, unroll)
-    y, exact = _polish(*exact_pair, y, thorough=thorough, fixed=unroll > 1)
+    y, exact = _polish(*exact_pair[:3], y, thorough=thorough, fixed=unroll > 1)
 
     level = y.astype(_FAST)
     decay = jnp.exp(-level)
@@ -141,7 +147,7 @@ def regular_level(
     settled = exact & (level < 80)  # beyond, e^{−y} leaves float32
     settled = over_pairs(holds_adjacent, settled)
     settled = over_pairs_apart(holds_apart, n, most_ranks, settled, unroll)
-    return FastLevel(y, weak, settled)
+    return FastLevel(y, weak, settled, _rates(*exact_pair, y) if with_rates else None)
 
 
 def several(function, x, times: int, unroll: int):
@@ -224,12 +230,23 @@ def _halley(h: jax.Array, m: jax.Array, q: jax.Array) -> jax.Array:
     return 2 * h * slope / (2 * slope * slope + h * q * inverse * inverse)
 
 
-def _take(alpha, beta, worth, weak) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """d, m and g of one adjacent pair of each game, in the games' dtype."""
+def _take(alpha, beta, worth, weak) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """d, m, g and the weak model's β of one adjacent pair of each game, in the games' dtype."""
     beta_weak = of_each(beta, weak)
     d = (of_each(alpha, weak - 1) - of_each(alpha, weak)) / beta_weak
     m = (of_each(beta, weak - 1) - beta_weak) / beta_weak
-    return d, m, of_each(worth, weak - 1)
+    return d, m, of_each(worth, weak - 1), beta_weak
+
+
+def _rates(d, m, g, beta_weak, y) -> Rates:
+    """How fast e^y moves with what it comes from, by h(y) = 0.
+
+    """
+    decay = jnp.exp(-y)
+    q = g * decay
+    budget = 1 / (m * (1 + q) + q)
+    own = budget * (1 + q) / (beta_weak * decay)
+    return Rates(alpha=(own, None), beta=(own * (y + d + m * y), -own * y), budget=budget)
 
 
 def _polish(d, m, g, y, *, thorough: bool, fixed: bool):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from tbtjax import _intervals, _pieces, _rays, _regular, _scan
 from tbtjax._batch import chunk_size
+from tbtjax._implicit import Deciding, Rates, rates_of
 from tbtjax._margins import score_margin, scores_with_budget
 from tbtjax._records import num_models
 from tbtjax._rivals import (
@@ -34,7 +35,8 @@ PAIRS_AT_ONCE = 32
 class Levels(NamedTuple):
     """What a road finds for a chunk of games: `[games]` each, levels as y = log(1 + Δ).
 
-    `*_pair` and `*_rival` name the models that decide a level, −1 where nobody does.
+    `*_pair` and `*_rival` name the models that decide a level, −1 where nobody does. Levels of games
+    without an answer are NaN.
     """
 
     first: jax.Array
@@ -59,20 +61,14 @@ def _status(valid, converged, first, last) -> jax.Array:
 
 
 def _levels(first, last, settled, deciding, status) -> Levels:
-    """The levels with their deciding (weak model, rival), in the same order."""
-    (first_pair, first_rival), (last_pair, last_rival), (settled_pair, settled_rival) = deciding
-    return Levels(
-        first=first,
-        last=last,
-        settled=settled,
-        first_pair=first_pair,
-        first_rival=first_rival,
-        last_pair=last_pair,
-        last_rival=last_rival,
-        settled_pair=settled_pair,
-        settled_rival=settled_rival,
-        status=status,
-    )
+    """The levels with their deciding (weak model, rival), in the same order.
+
+    NaN and −1 where a game has no answer.
+    """
+    failed = status >= Status.NOT_CONVERGED
+    levels = [jnp.where(failed, jnp.nan, y) for y in (first, last, settled)]
+    models = [jnp.where(failed, -1, model) for pair in deciding for model in pair]
+    return Levels(*levels, *models, status)
 
 
 def _undecided(game: RankingGame) -> Levels:
@@ -81,8 +77,7 @@ def _undecided(game: RankingGame) -> Levels:
     nobody = jnp.full(size, -1, jnp.int32)
     zero, inf = jnp.zeros(size, game.dtype), jnp.full(size, jnp.inf, game.dtype)
     valid = jnp.broadcast_to(is_valid(game), (size,))
-    status = _status(valid, True, zero, inf)
-    return Levels(zero, inf, zero, nobody, nobody, nobody, nobody, nobody, nobody, status)
+    return _levels(zero, inf, zero, [(nobody, nobody)] * 3, _status(valid, True, zero, inf))
 
 
 def budgets_of(game: RankingGame, rivals: Rivals) -> jax.Array:
@@ -168,13 +163,19 @@ def _different_limit_pairs(game: RankingGame, rows: _PairRows) -> _pieces.Limite
 
 
 def ray(
-    game: RankingGame, deviations: Deviations, *, thorough: bool = True, unroll: int = 1
-) -> tuple[Levels, jax.Array]:
+    game: RankingGame,
+    deviations: Deviations,
+    *,
+    with_rates: bool = False,
+    thorough: bool = True,
+    unroll: int = 1,
+) -> tuple[tuple[Levels, Rates | None], jax.Array]:
     """The fast road of power laws, and the games that it leaves open, `[games]`.
 
     Args:
       game: the chunk.
       deviations: as in `stabilizing_threshold`.
+      with_rates: whether to return how the first levels move, `[games]` each.
       thorough: as in `_regular.regular_level`.
       unroll: as in `_regular.regular_level`.
     """
@@ -182,6 +183,7 @@ def ray(
     apart = deviations == "all" and not _are_neighbours_enough(game)
     how = {
         "most_ranks": game.num_models - 1 if apart else 1,
+        "with_rates": with_rates,
         "thorough": thorough,
         "unroll": unroll,
     }
@@ -194,7 +196,16 @@ def ray(
     nobody = jnp.full_like(pair, -1)
     status = jnp.where(unstable, Status.FOUND, Status.STABLE_AT_ZERO).astype(jnp.int32)
     levels = Levels(y, never, y, pair, rival, nobody, nobody, pair, rival, status)
-    return levels, ~settled
+    rates = found.rates
+    if rates is not None:
+        deciding = Deciding.of_first(game, levels)
+        worth = deciding.budget_and_slope()[1][:, 0]
+        rates = rates._replace(gain=rates.budget * worth)
+        largest = jnp.finfo(y.dtype).max
+        rates = jax.tree.map(
+            lambda x: jnp.where(unstable, jnp.clip(x, -largest, largest), 0), rates
+        )
+    return (levels, rates), ~settled
 
 
 def _are_neighbours_enough(game: RankingGame) -> bool:
@@ -277,11 +288,21 @@ def is_usable(game: RankingGame) -> jax.Array:
     return functools.reduce(jnp.logical_and, [~jnp.any(p.bad, axis=-1) for p in rest])
 
 
-def all_levels(game: RankingGame, deviations: Deviations) -> Levels:
+def all_levels(
+    game: RankingGame, deviations: Deviations, *, with_rates: bool = False
+) -> tuple[Levels, Rates | None]:
     """The complete road of power laws: both ends of the first stretch and what comes after it.
 
-    Every pair's stable levels are known exactly.
+    Every pair's stable levels are known exactly. The rest is as in `ray`.
     """
+    levels = _all_levels(game, deviations)
+    if not with_rates:
+        return levels, None
+    rates = rates_of(Deciding.of_first(game, levels))
+    return levels, jax.tree.map(lambda x: x[:, 0], rates)
+
+
+def _all_levels(game: RankingGame, deviations: Deviations) -> Levels:
     if game.num_models < 2:
         return _undecided(game)
     valid = jnp.broadcast_to(is_valid(game), (chunk_size(game),))

@@ -160,51 +160,53 @@ def threshold_of_few(game: RankingGame, deviations: Deviations) -> StabilizingTh
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _threshold(game: RankingGame, deviations: Deviations, scan_levels: int, has_fast_roads: bool):
     n = game.num_models
-    shape = game.batch_shape
     game = align(game)
-    fixed = jax.lax.stop_gradient(game)
+    def in_all(roads, game):
+        return map_games(roads, game, entries_per_game=max(n, 1))
+
+    def roads_of(fast, complete):
+        """The roads of power laws."""
+        if not has_fast_roads or n < 2 or game.present is not None:
+            return Roads(complete)
+        return Roads(
+            functools.partial(fast, thorough=False),
+            complete,
+            again=fast,
+            on_accelerator=functools.partial(fast, unroll=PAIRS_AT_ONCE),
+        )
+
+    def steps(y, pair, rival):
+        return _implicit.steps(game, y, pair, rival)[0]
+
+    def one_level(*found):
+        return steps(*(x[..., None] for x in found))[..., 0]
+
     if isinstance(game.curves, PowerLaw):
-        complete = functools.partial(all_levels, deviations=deviations)
-        roads, pair_roads = Roads(complete), Roads(all_by_pair)
-        if has_fast_roads and n >= 2 and game.present is None:
-            roads, pair_roads = (
-                Roads(
-                    functools.partial(fast, thorough=False),
-                    rest,
-                    again=fast,
-                    on_accelerator=functools.partial(fast, unroll=PAIRS_AT_ONCE),
-                )
-                for fast, rest in (
-                    (functools.partial(ray, deviations=deviations), complete),
-                    (ray_by_pair, all_by_pair),
-                )
-            )
+
+        def solve(game, with_rates):
+            how = {"deviations": deviations, "with_rates": with_rates}
+            fast, complete = (functools.partial(road, **how) for road in (ray, all_levels))
+            return in_all(roads_of(fast, complete), game)
+
+        delta, found = _implicit.first_steps(game, solve)
+        pair_roads = roads_of(ray_by_pair, all_by_pair)
     else:
-        roads = Roads(lambda chunk: scanned(chunk, deviations, scan_levels))
+        fixed = jax.lax.stop_gradient(game)
+        found = in_all(Roads(lambda chunk: scanned(chunk, deviations, scan_levels)), fixed)
+        delta = one_level(found.first, found.first_pair, found.first_rival)
         pair_roads = Roads(lambda chunk: scanned_by_pair(chunk, scan_levels))
-    found: Levels = map_games(roads, fixed, entries_per_game=max(n, 1))
-    each, each_rival = map_games(pair_roads, fixed, entries_per_game=max(n, 1))
-    failed = found.status >= Status.NOT_CONVERGED
-
-    def level(y, pair, rival):
-        """Training steps, differentiable, `[...]` or `[..., n − 1]`."""
-        one = y.ndim == len(shape)
-        wide = [x[..., None] if one else x for x in (y, pair, rival)]
-        y = _implicit.levels(game, *wide)
-        finite = jnp.isfinite(y)
-        delta = jnp.where(finite, jnp.expm1(jnp.where(finite, y, 0)), jnp.inf)
-        delta = jnp.where(failed[..., None], jnp.nan, delta)
-        return delta[..., 0] if one else delta
-
+    each, each_rival = in_all(pair_roads, jax.lax.stop_gradient(game))
+    failed = (found.status >= Status.NOT_CONVERGED)[..., None]
+    each = jnp.where(failed, jnp.nan, each)
     weak = jnp.broadcast_to(jnp.arange(1, n), each.shape)
     decided = (each > 0) & jnp.isfinite(each)
     return StabilizingThreshold(
-        delta=level(found.first, found.first_pair, found.first_rival),
-        upper=level(found.last, found.last_pair, found.last_rival),
-        settled=level(found.settled, found.settled_pair, found.settled_rival),
-        pair=jnp.where(failed, -1, found.first_pair),
-        rival=jnp.where(failed, -1, found.first_rival),
-        by_pair=level(each, jnp.where(decided, weak, -1), jnp.where(decided, each_rival, -1)),
+        delta=delta,
+        upper=one_level(found.last, found.last_pair, found.last_rival),
+        settled=one_level(found.settled, found.settled_pair, found.settled_rival),
+        pair=found.first_pair,
+        rival=found.first_rival,
+        by_pair=steps(each, jnp.where(decided, weak, -1), jnp.where(decided, each_rival, -1)),
         status=found.status,
     )
 
@@ -232,27 +234,22 @@ def fast_threshold(game: RankingGame, deviations: Deviations) -> tuple[PlainThre
       The answers, and for which games they hold, `[games]` bool; `complete_threshold` has the
       others'.
     """
-    levels, is_open = ray(align(game), deviations)
+    (levels, _), is_open = ray(align(game), deviations)
     return _in_steps(levels), ~is_open
 
 
 def complete_threshold(game: RankingGame, deviations: Deviations) -> PlainThreshold:
     """The complete road of power laws alone; as `fast_threshold`, and one model is enough."""
-    return _in_steps(all_levels(align(game), deviations))
+    return _in_steps(all_levels(align(game), deviations)[0])
 
 
 def _in_steps(found: Levels) -> PlainThreshold:
-    failed = found.status >= Status.NOT_CONVERGED
-
-    def steps(y):
-        return jnp.where(failed, jnp.nan, jnp.expm1(y))
-
     return PlainThreshold(
-        delta=steps(found.first),
-        upper=steps(found.last),
-        settled=steps(found.settled),
-        pair=jnp.where(failed, -1, found.first_pair),
-        rival=jnp.where(failed, -1, found.first_rival),
+        delta=jnp.expm1(found.first),
+        upper=jnp.expm1(found.last),
+        settled=jnp.expm1(found.settled),
+        pair=found.first_pair,
+        rival=found.first_rival,
         status=found.status,
     )
 
