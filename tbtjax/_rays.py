@@ -303,13 +303,17 @@ def _polish(
     return some_times(once_more, (y, nobody), 1 if pair.g.dtype == _FAST else 2, fixed=fixed)
 
 
+def _exp(x):
+    return jnp.exp(jnp.minimum(x, 700.0))
+
+
 def _rates(pair: _Pair, y: jax.Array) -> Rates:
     """How fast e^y moves with what it comes from, by K(y) = 0, where N = D/ε."""
     decay = jnp.exp(-y)
     q = pair.g * decay
     reached = y + jnp.log(1 + q)
-    omega = jnp.exp(-(pair.alpha_weak + pair.beta_weak * reached))
-    odds = jnp.exp(-(pair.alpha_rival + pair.beta_rival * y))  # ε, inverse
+    omega = _exp(-(pair.alpha_weak + pair.beta_weak * reached))
+    odds = _exp(-(pair.alpha_rival + pair.beta_rival * y))  # ε, inverse
     inverse = 1 / (pair.d * omega + pair.b)
     by_own = -pair.s * (omega * inverse) * (odds * inverse)
     rise = pair.beta_weak / (1 + q)
