@@ -61,12 +61,15 @@ class Roads(NamedTuple):
 
     Attributes:
       first: returns a pytree of arrays `[games, ...]`; and where there is a `rest`, besides, which
-        games it leaves open, `[games]` bool.
+        games it leaves open, `[games]` bool; where there is a `check`, a pair of these: which games
+        it leaves open, and which it leaves open unless they pass.
       rest: a costlier road, taken for the open games alone: they are gathered from many chunks.
         Returns results like those of `first`.
       again: between the two: leaves fewer games open than `first` does and takes longer. Taken for
         what `first` leaves open; and in its place where all games are one chunk, as one road less
         compiles faster. Returns the same two.
+      check: returns which games pass, `[games]` bool. Called only for chunks with games that need
+        it.
       on_accelerator: what stands in for `first` and `again` on an accelerator; None: they do.
       more_entries: how many times as many array entries as `first` the others work on for a game.
     """
@@ -74,6 +77,7 @@ class Roads(NamedTuple):
     first: Callable[..., Any]
     rest: Callable[..., Any] | None = None
     again: Callable[..., Any] | None = None
+    check: Callable[..., Any] | None = None
     on_accelerator: Callable[..., Any] | None = None
     more_entries: int = 1
 
@@ -169,6 +173,7 @@ def _map_local(roads: Roads, tree: Any, entries_per_game: int, total: int) -> An
         first=of_parts(roads.first),
         rest=of_parts(roads.rest),
         again=of_parts(roads.again),
+        check=of_parts(roads.check),
         on_accelerator=of_parts(roads.on_accelerator),
     )
     result = _chunked(roads, size, entries_per_game, total)(*flat)
@@ -195,13 +200,13 @@ def _chunked(roads: Roads, size: int, entries_per_game: int, total: int) -> Call
         def run_as(platform):
             sizes, chunk = _SIZES[platform], chunks[platform]
             smaller = max(chunk // roads.more_entries, 1)
-            first, again, rest = roads.first, roads.again, roads.rest
+            first, rest, again, check = roads[:4]
             if total <= _FEW and rest is not None:
-                first, again, rest, chunk = rest, None, None, smaller
+                first, rest, again, check, chunk = rest, None, None, None, smaller
             elif platform != "cpu" and roads.on_accelerator is not None:
-                first, again, chunk = roads.on_accelerator, None, smaller
+                first, again, check, chunk = roads.on_accelerator, None, None, smaller
             elif total <= chunk and again is not None:
-                first, again, chunk = again, None, smaller
+                first, again, check, chunk = again, None, None, smaller
             chunk = min(chunk, games)
             later = [
                 (road, min(games, max(_FEW, block)))
@@ -212,7 +217,7 @@ def _chunked(roads: Roads, size: int, entries_per_game: int, total: int) -> Call
                 if road is not None
             ]
             found = min(chunk, sizes.found)
-            return lambda *x: _run_chunks(first, later, x, games, chunk, found)
+            return lambda *x: _run_chunks(first, check, later, x, games, chunk, found)
 
         # Where the same is done everywhere the roads are traced once; so they are for few games
         # where there is no accelerator.
@@ -294,6 +299,7 @@ def _is_mode_global() -> bool:
 
 def _run_chunks(
     first: Callable[..., Any],
+    check: Callable[..., Any] | None,
     later: Sequence[tuple[Callable[..., Any], int]],
     parts: Any,
     games: int,
@@ -304,6 +310,7 @@ def _run_chunks(
 
     Args:
       first: as in `Roads`.
+      check: the same.
       later: the roads for what is left open, and how many games each takes at once. All but the
         last say again what they leave open.
       parts: the games' arrays.
@@ -325,7 +332,17 @@ def _run_chunks(
 
     def solve(start) -> Any:
         new = first(*(slice_out(x, start) for x in parts))
-        return new if later else (new, None)
+        if not later:
+            return new, None
+        if check is None:
+            return new
+        new, (is_open, unless) = new
+
+        def checked():
+            # Slices of its own: a copy of those above would be made for it, needed or not.
+            return is_open | (unless & ~check(*(slice_out(x, start) for x in parts)))
+
+        return new, jax.lax.cond(jnp.any(unless & ~is_open), checked, lambda: is_open)
 
     def step(i, carry):
         # The last chunk starts early enough to be whole; the games it shares with the one before

@@ -27,6 +27,7 @@ As in `tbtjax._regular`, a game for which any of this fails is tried again, thor
 second look, more steps and costlier proofs; pairs are looped over with games in contiguous lanes.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -187,22 +188,21 @@ def ray_level(
     settled &= jnp.all(known, axis=0)
     settled = over_pairs_apart(holds_apart, n, most_ranks, settled, unroll)
 
-    def in_order():
-        """Exactly: b ≥ 0, and β falls where no proof is tried that can do without."""
-        return _is_ordered(upper) & (thorough | _is_ordered(beta))
-
+    rates = _rates(exact_pair, y) if with_rates else None
     if thorough:
-        settled &= in_order()
-    else:
-        # What falls in float32 falls; what does not may have lost its sign.
-        falls = least_fall > 0
-        settled &= jax.lax.cond(jnp.all(falls | ~settled), lambda: falls, in_order)
-    return FastLevel(y, weak, settled, _rates(exact_pair, y) if with_rates else None)
+        return FastLevel(y, weak, settled & is_ordered(beta, upper), None, rates)
+    # What falls in float32 falls; what does not may have lost its sign.
+    return FastLevel(y, weak, settled, ~(least_fall > 0), rates)
 
 
-def _is_ordered(x: jax.Array) -> jax.Array:
-    """Whether `[n, games]` does not increase along the models, `[games]`; not where it is NaN."""
-    return jnp.all(x[:-1] >= x[1:], axis=0)
+def is_ordered(*parameters: jax.Array, axis: int = 0) -> jax.Array:
+    """Whether parameters do not increase along the models; not where one is NaN."""
+
+    def falls(x):
+        x = jnp.moveaxis(x, axis, 0)
+        return jnp.all(x[:-1] >= x[1:], axis=0)
+
+    return functools.reduce(jnp.logical_and, [falls(x) for x in parameters])
 
 
 def _condition(pair: _Pair, y: jax.Array, decay: jax.Array):

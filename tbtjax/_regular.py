@@ -46,12 +46,15 @@ class FastLevel(NamedTuple):
       y: log(1 + Δ*); meaningless where not `settled`.
       weak: int32: the weak model of the binding adjacent pair.
       settled: bool: y is right.
+      unless: bool: but not, unless the models' parameters are in order (`_rays.is_ordered`); None
+        where that is known.
       rates: how Δ* moves, where that is asked for; without `gain`. Meaningless where y is 0.
     """
 
     y: jax.Array
     weak: jax.Array
     settled: jax.Array
+    unless: jax.Array | None
     rates: Rates | None
 
 
@@ -147,7 +150,8 @@ def regular_level(
     settled = exact & (level < 80)  # beyond, e^{−y} leaves float32
     settled = over_pairs(holds_adjacent, settled)
     settled = over_pairs_apart(holds_apart, n, most_ranks, settled, unroll)
-    return FastLevel(y, weak, settled, _rates(*exact_pair, y) if with_rates else None)
+    rates = _rates(*exact_pair, y) if with_rates else None
+    return FastLevel(y, weak, settled, None, rates)
 
 
 def several(function, x, times: int, unroll: int):

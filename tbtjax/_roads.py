@@ -169,8 +169,11 @@ def ray(
     with_rates: bool = False,
     thorough: bool = True,
     unroll: int = 1,
-) -> tuple[tuple[Levels, Rates | None], jax.Array]:
+) -> tuple[tuple[Levels, Rates | None], Any]:
     """The fast road of power laws, and the games that it leaves open, `[games]`.
+
+    Where limits differ and it is not thorough, besides those that it leaves open unless they are
+    in order (`in_order`).
 
     Args:
       game: the chunk.
@@ -205,7 +208,13 @@ def ray(
         rates = jax.tree.map(
             lambda x: jnp.where(unstable, jnp.clip(x, -largest, largest), 0), rates
         )
-    return (levels, rates), ~settled
+    return (levels, rates), ~settled if found.unless is None else (~settled, found.unless)
+
+
+def in_order(game: RankingGame) -> jax.Array:
+    """Whether β and the upper limits do not increase along the models, `[games]`."""
+    ordered = _rays.is_ordered(game.curves.beta, game.curves.upper, axis=-1)
+    return jnp.broadcast_to(ordered, (chunk_size(game),))
 
 
 def _are_neighbours_enough(game: RankingGame) -> bool:
@@ -325,7 +334,7 @@ def _all_levels(game: RankingGame, deviations: Deviations) -> Levels:
 
 def ray_by_pair(
     game: RankingGame, *, thorough: bool = True, unroll: int = 1
-) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+) -> tuple[tuple[jax.Array, jax.Array], Any]:
     """The fast road to `all_by_pair`, and the games that it leaves open, `[games]`; see `ray`."""
     shape = (game.num_models - 1, chunk_size(game))
     columns = columns_of(game)
@@ -335,8 +344,10 @@ def ray_by_pair(
     worth = jnp.stack([0 * worth, worth])
     how = {"most_ranks": 1, "thorough": thorough, "unroll": unroll}
     found = _fast_level(game, of_two, lambda weak, _: worth[weak], how)
-    settled = jnp.all(found.settled.reshape(shape), axis=0) & is_usable(game)
-    return (found.y.reshape(shape).T, _rivals_by_pair(game)), ~settled
+    is_open = ~jnp.all(found.settled.reshape(shape), axis=0) | ~is_usable(game)
+    if found.unless is not None:
+        is_open = is_open, jnp.any(found.unless.reshape(shape), axis=0)
+    return (found.y.reshape(shape).T, _rivals_by_pair(game)), is_open
 
 
 def all_by_pair(game: RankingGame) -> tuple[jax.Array, jax.Array]:

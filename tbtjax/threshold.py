@@ -33,6 +33,7 @@ from tbtjax._roads import (
     all_by_pair,
     all_levels,
     budgets_of,
+    in_order,
     ray,
     ray_by_pair,
     scanned,
@@ -172,6 +173,7 @@ def _threshold(game: RankingGame, deviations: Deviations, scan_levels: int, has_
             functools.partial(fast, thorough=False),
             complete,
             again=fast,
+            check=None if game.curves.has_equal_limits else in_order,
             on_accelerator=functools.partial(fast, unroll=PAIRS_AT_ONCE),
         )
 
