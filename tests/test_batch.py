@@ -39,7 +39,7 @@ def test_chunks_do_not_show(kind, x64, monkeypatch):
 def test_games_left_open_take_the_next_road(x64, monkeypatch):
     """In many chunks and blocks: each game is answered by the first road that knows it."""
     for platform, sizes in _batch._SIZES.items():
-        small = sizes._replace(entries=40, found=3, again=64, rest=8)
+        small = sizes._replace(entries=40, again=64, rest=8)
         monkeypatch.setitem(_batch._SIZES, platform, small)
     size = 1_003
     need = np.random.default_rng(0).integers(0, 3, size)
