@@ -312,14 +312,14 @@ def _rates(pair: _Pair, y: jax.Array) -> Rates:
     odds = _exp(-(pair.alpha_rival + pair.beta_rival * y))  # ε, inverse
     inverse = 1 / (pair.d * omega + pair.b)
     by_own = -jnp.maximum(pair.s, 0) * (omega * inverse) * (odds * inverse)
-    rise = pair.beta_weak / (1 + q)
-    pace = -1 / (pair.beta_rival + by_own * rise)
-    growth = pace / decay
+    rise = by_own * pair.beta_weak
+    pace = -1 / (pair.beta_rival * (1 + q) + rise)  # −1/K′ over 1 + q
+    growth = pace * (1 + q) / decay
     by_lower, by_upper = growth * inverse * odds, growth * inverse
     return Rates(
         alpha=(growth * by_own, growth),
         beta=(growth * by_own * reached, growth * y),
-        budget=pace * by_own * rise,
+        budget=pace * rise,
         lower=(-by_upper * omega * (1 + odds), by_lower * (1 + omega)),
         upper=(-by_upper * (1 + odds), by_upper * (1 + omega)),
     )
