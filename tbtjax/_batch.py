@@ -332,10 +332,11 @@ def _run_chunks(
         if check is None:
             return new
         new, (is_open, unless) = new
+        passes = check
 
         def checked():
             # Slices of its own: a copy of those above would be made for it, needed or not.
-            return is_open | (unless & ~check(*(slice_out(x, start) for x in parts)))
+            return is_open | (unless & ~passes(*(slice_out(x, start) for x in parts)))
 
         return new, jax.lax.cond(jnp.any(unless & ~is_open), checked, lambda: is_open)
 
@@ -427,8 +428,8 @@ def _work_off(
     waiting: _Waiting,
     parts: Any,
     games: int,
-) -> tuple[Any, _Waiting | None]:
-    """Solves those that wait, a block at a time; and who waits then: nobody where it `is_last`."""
+) -> tuple[Any, _Waiting]:
+    """Solves those that wait, a block at a time; and who waits then."""
 
     def some(carry):
         _, done, _ = carry
@@ -451,6 +452,7 @@ def _work_off(
         )
         return results, done + block, still
 
-    nobody = None if is_last else jax.tree.map(lambda x: 0 * x, waiting)
-    results, _, still = jax.lax.while_loop(some, solve, (results, 0 * waiting.held, nobody))
+    # A line of its own: one that is read and written would be copied every time.
+    nobody = _Waiting(0 * waiting.line[: 0 if is_last else None], 0 * waiting.held)
+    results, _, still = jax.lax.while_loop(some, solve, (results, nobody.held, nobody))
     return results, still

@@ -238,7 +238,7 @@ class Rates(NamedTuple):
     alpha: tuple[jax.Array, jax.Array | None]
     beta: tuple[jax.Array, jax.Array]
     budget: jax.Array
-    gain: jax.Array | None = None
+    gain: Any = None
     lower: tuple[jax.Array, jax.Array] | None = None
     upper: tuple[jax.Array, jax.Array] | None = None
 

@@ -243,9 +243,7 @@ def _take(alpha, beta, worth, weak) -> tuple[jax.Array, jax.Array, jax.Array, ja
 
 
 def _rates(d, m, g, beta_weak, y) -> Rates:
-    """How fast e^y moves with what it comes from, by h(y) = 0.
-
-    """
+    """How fast e^y moves with what it comes from, by h(y) = 0."""
     decay = jnp.exp(-y)
     q = g * decay
     budget = 1 / (m * (1 + q) + q)

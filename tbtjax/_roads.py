@@ -35,8 +35,8 @@ PAIRS_AT_ONCE = 32
 class Levels(NamedTuple):
     """What a road finds for a chunk of games: `[games]` each, levels as y = log(1 + Δ).
 
-    `*_pair` and `*_rival` name the models that decide a level, −1 where nobody does. Levels of games
-    without an answer are NaN.
+    `*_pair` and `*_rival` name the models that decide a level, −1 where nobody does. A game without
+    an answer has NaN and −1.
     """
 
     first: jax.Array
@@ -61,14 +61,27 @@ def _status(valid, converged, first, last) -> jax.Array:
 
 
 def _levels(first, last, settled, deciding, status) -> Levels:
-    """The levels with their deciding (weak model, rival), in the same order.
-
-    NaN and −1 where a game has no answer.
-    """
+    """The levels with their deciding (weak model, rival), in the same order."""
     failed = status >= Status.NOT_CONVERGED
-    levels = [jnp.where(failed, jnp.nan, y) for y in (first, last, settled)]
-    models = [jnp.where(failed, -1, model) for pair in deciding for model in pair]
-    return Levels(*levels, *models, status)
+
+    def known(x, otherwise):
+        return jnp.where(failed, otherwise, x)
+
+    (first_pair, first_rival), (last_pair, last_rival), (settled_pair, settled_rival) = (
+        [known(model, -1) for model in models] for models in deciding
+    )
+    return Levels(
+        first=known(first, jnp.nan),
+        last=known(last, jnp.nan),
+        settled=known(settled, jnp.nan),
+        first_pair=first_pair,
+        first_rival=first_rival,
+        last_pair=last_pair,
+        last_rival=last_rival,
+        settled_pair=settled_pair,
+        settled_rival=settled_rival,
+        status=status,
+    )
 
 
 def _undecided(game: RankingGame) -> Levels:

@@ -162,6 +162,7 @@ def threshold_of_few(game: RankingGame, deviations: Deviations) -> StabilizingTh
 def _threshold(game: RankingGame, deviations: Deviations, scan_levels: int, has_fast_roads: bool):
     n = game.num_models
     game = align(game)
+
     def in_all(roads, game):
         return map_games(roads, game, entries_per_game=max(n, 1))
 

@@ -1,5 +1,6 @@
 """Large batches: chunks, several devices, memory."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -43,21 +44,32 @@ def test_games_left_open_take_the_next_road(x64, monkeypatch):
         monkeypatch.setitem(_batch._SIZES, platform, small)
     size = 1_003
     need = np.random.default_rng(0).integers(0, 3, size)
-    curves = power_law(np.stack([need, np.arange(size)], axis=-1), 1.0)
-    game = align(ranking_game(curves, np.zeros(2), linear_cost(1.0)))
+    # Some that need the second road pass for settled, but for the check: not in every chunk.
+    hidden = (need == 1) & (np.arange(size) % 200 < 100)
+    curves = power_law(np.stack([need, np.arange(size), hidden], axis=-1), 1.0)
+    game = align(ranking_game(curves, np.zeros(3), linear_cost(1.0)))
 
-    def road(number):
+    def road(number, has_check):
         def solve(chunk):
-            need, index = chunk.curves.alpha.T
+            need, index, hidden = chunk.curves.alpha.T
             answers = {"road": need * 0 + number, "index": index}
-            return answers if number == 2 else (answers, need > number)
+            is_open = need > number
+            if has_check:
+                is_open = is_open & (hidden == 0), (hidden > 0) | (index % 3 == 0)
+            return answers if number == 2 else (answers, is_open)
 
         return solve
 
-    roads = _batch.Roads(road(0), road(2), again=road(1))
-    found = jax.jit(lambda game: _batch.map_games(roads, game, entries_per_game=1))(game)
-    np.testing.assert_array_equal(found["road"], need)
-    np.testing.assert_array_equal(found["index"], np.arange(size))
+    def passes(chunk):
+        return chunk.curves.alpha[:, 2] == 0
+
+    for check in (None, passes):
+        first, again, rest = (road(i, check is not None and i == 0) for i in range(3))
+        roads = _batch.Roads(first, rest, again=again, check=check)
+        solve = functools.partial(_batch.map_games, roads, entries_per_game=1)
+        found = jax.jit(solve)(game)
+        np.testing.assert_array_equal(found["road"], need)
+        np.testing.assert_array_equal(found["index"], np.arange(size))
 
 
 def test_memory_beyond_inputs_and_outputs_is_small():

@@ -1,5 +1,7 @@
 """Derivatives of Δ* and of just-overtake efforts against float64 central differences."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from scipy.optimize import brentq
 
 import tbtjax
 from tbtjax import just_overtake_effort, linear_cost, power_law, ranking_game
+from tbtjax.threshold import threshold_of_few
 
 PARAMETERS = ("alpha", "beta", "lower", "upper", "rewards", "cost_rate")
 
@@ -85,6 +88,44 @@ def test_gradient_matches_central_differences(kind, x64):
         assert np.all(found[which][still] == 0)
     moving = np.mean((value > 0) & np.isfinite(value), axis=-1)
     assert np.all((checked > 20) | (moving < 0.2)), (kind, checked, moving)
+
+
+@pytest.mark.parametrize("kinds", ["equal", "different"])
+def test_derivatives_do_not_depend_on_the_road(kinds, dtype, many_chunks):
+    """Each road works out how its level moves: fast ones beside the complete one, by game."""
+
+    def of_deltas(threshold, parameters):
+        def deltas(*parameters):
+            alpha, beta, lower, upper, rewards, rate = parameters
+            curves = power_law(alpha, beta, lower, upper)
+            game = ranking_game(curves, rewards, linear_cost(rate))
+            return threshold(game, deviations="all").delta
+
+        value, pullback = jax.vjp(deltas, *parameters)
+        return value, pullback(jnp.ones_like(value))
+
+    by_roads, completely = (
+        jax.jit(functools.partial(of_deltas, threshold))
+        for threshold in (tbtjax.stabilizing_threshold, threshold_of_few)
+    )
+    bound = {"float64": 1e-10, "float32": 5e-3}[dtype.name]
+    moving = 0
+    for kind in KINDS:
+        games = random_games(8, 500, 4, kind)
+        if (games["lower"].ndim == 2) != (kinds == "different"):
+            continue
+        games["cost_rate"] = np.broadcast_to(games["cost_rate"], (500, 4))
+        parameters = [jnp.asarray(games[name], dtype) for name in PARAMETERS]
+        value, found = jax.tree.map(np.asarray, by_roads(parameters))
+        same, expected = jax.tree.map(np.asarray, completely(parameters))
+        np.testing.assert_array_equal(np.isfinite(value), np.isfinite(same))
+        for x, y in zip(found, expected, strict=True):
+            assert np.all(np.isfinite(x))
+            if x.ndim == 2:
+                largest = np.max(np.abs(y), axis=-1, keepdims=True)
+                assert np.all(np.abs(x - y) <= bound * largest), (kind, np.abs(x - y).max())
+                moving += np.sum(largest > 0)
+    assert moving > 1000
 
 
 @pytest.mark.slow

@@ -530,3 +530,17 @@ def test_a_level_stretch_of_the_condition_is_no_root(dtype):
     threshold = stabilizing_threshold(ranking_game(curves, rewards, linear_cost(dtype.type(1))))
     assert np.all(np.asarray(threshold.status) == Status.STABLE_AT_ZERO)
     assert np.all(np.asarray(threshold.delta) == 0) and np.all(np.asarray(threshold.by_pair) == 0)
+
+
+def test_order_that_single_precision_does_not_show(x64, many_chunks):
+    """β and upper limits that are equal, or fall or rise by less than float32 tells apart."""
+    games = random_games(74, GAMES, MODELS, "monotone_different_limits")
+    rng = np.random.default_rng(75)
+    weak = rng.integers(1, MODELS, GAMES)
+    game = np.arange(GAMES)
+    for name in ("beta", "upper"):
+        touched = rng.random(GAMES) < 0.7
+        change = rng.choice([0, 1e-10, -1e-10], GAMES)
+        equal = games[name][game, weak - 1] * (1 + change)
+        games[name][game, weak] = np.where(touched, equal, games[name][game, weak])
+    assert_right(games, "all")
