@@ -36,7 +36,9 @@ import jax.numpy as jnp
 from tbtjax._implicit import Rates
 from tbtjax._regular import (
     LOOKS,
+    SMALL,
     FastLevel,
+    log1p_of_small,
     most_asking,
     of_each,
     of_neighbours,
@@ -205,15 +207,19 @@ def is_ordered(*parameters: jax.Array, axis: int = 0) -> jax.Array:
     return functools.reduce(jnp.logical_and, [falls(x) for x in parameters])
 
 
-def _condition(pair: _Pair, y: jax.Array, decay: jax.Array):
-    """K, K′, K″ and N, given e^{−y}."""
+def _condition(pair: _Pair, y: jax.Array, decay: jax.Array, *, is_close: bool = False):
+    """K, K′, K″ and N, given e^{−y}; K without a logarithm where y `is_close` to its root."""
     q = pair.g * decay
     omega = jnp.exp(-(pair.alpha_weak + pair.beta_weak * (y + jnp.log(1 + q))))
     above, below = pair.c - pair.a * omega, pair.d * omega + pair.b
     # One division for 1/(1 + q) and 1/(N·D).
     whole = 1 / ((1 + q) * (above * below))
     share, inverse = above * below * whole, (1 + q) * whole
-    value = pair.alpha_rival + pair.beta_rival * y - jnp.log(above * above * inverse)
+    z = pair.alpha_rival + pair.beta_rival * y
+    if is_close:
+        value = -log1p_of_small(above * jnp.exp(-z) * (above * inverse) - 1)
+    else:
+        value = z - jnp.log(above * above * inverse)
     rise = pair.beta_weak * share
     slope_weak = pair.s * omega * inverse * rise
     bend = 1 - (pair.b * above + pair.c * below) * inverse
@@ -275,7 +281,7 @@ def _polish(
         most_left *= 64  # 1e-14; how y enters K is rounded to as much where K is nearly level
 
     def step(y):
-        value, slope, curvature, above = _condition(pair, y, jnp.exp(-y))
+        value, slope, curvature, above = _condition(pair, y, jnp.exp(-y), is_close=True)
         step = jnp.maximum(_step(value, slope, curvature), -y)
         # Where K is level the step is short far from any root: Newton's tells the distance.
         distance = jnp.maximum(jnp.abs(step), jnp.abs(value / slope))
@@ -286,6 +292,7 @@ def _polish(
         part = (pair.beta_rival - slope) / slope
         left = (distance * rate) ** 2 * distance * part * (1 + part)
         short = (slope > 0) & inside & (left <= most_left) & (distance < 1e-2)
+        short &= jnp.abs(value) < SMALL
         # Stable at 0: where K falls from there, the step would go to where it ends to be.
         at_zero = (y == 0) & ((value >= 0) | ~inside)
         return jnp.where(at_zero | ~inside, y, y + step), short | at_zero

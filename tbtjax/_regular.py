@@ -37,6 +37,8 @@ _MOST_STEPS = 5
 _FAST_STEPS = 3
 # From one level after another, for who binds, where a road is thorough.
 LOOKS = 2
+# Logarithms about a root, see `log1p_of_small`.
+SMALL = 9e-3
 
 
 class FastLevel(NamedTuple):
@@ -260,9 +262,7 @@ def _polish(d, m, g, y, *, thorough: bool, fixed: bool):
 
     def step(y):
         q = g * jnp.exp(-y)
-        # Far from the root only the sign counts, and the step is not accepted.
-        x = jnp.minimum((jnp.expm1(d + m * y) - q) / (1 + q), 1e-2)
-        h = x * (1 - x * (1 / 2 - x * (1 / 3 - x * (1 / 4 - x * (1 / 5)))))
+        h = log1p_of_small((jnp.expm1(d + m * y) - q) / (1 + q))
         step = jnp.maximum(-_halley(h, m, q), -y)
         return y + step, jnp.abs(step) < (4 * jnp.finfo(d.dtype).eps) ** (1 / 3)
 
@@ -277,6 +277,15 @@ def _polish(d, m, g, y, *, thorough: bool, fixed: bool):
 
     nobody = jnp.isnan(y) & False  # varies over devices as `y` does inside shard_map
     return some_times(once_more, (y, nobody), 2 if fixed else _MOST_STEPS, fixed=fixed)
+
+
+def log1p_of_small(x: jax.Array) -> jax.Array:
+    """log(1 + x) by its series where it is below `SMALL`; else a number of its sign, of that size.
+
+    That is all that counts there: a step from so far away is not accepted.
+    """
+    x = jnp.minimum(x, 1.1 * SMALL)
+    return x * (1 - x * (1 / 2 - x * (1 / 3 - x * (1 / 4 - x * (1 / 5)))))
 
 
 def some_times(function, carry, most: int, *, fixed: bool):
