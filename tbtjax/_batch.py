@@ -198,7 +198,7 @@ def _chunked(roads: Roads, size: int, entries_per_game: int, total: int) -> Call
         def run_as(platform):
             sizes, chunk = _SIZES[platform], chunks[platform]
             smaller = max(chunk // roads.more_entries, 1)
-            first, rest, again, check = roads[:4]
+            first, rest, again, check = roads.first, roads.rest, roads.again, roads.check
             if total <= _FEW and rest is not None:
                 first, rest, again, check, chunk = rest, None, None, None, smaller
             elif platform != "cpu" and roads.on_accelerator is not None:

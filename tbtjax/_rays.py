@@ -191,8 +191,8 @@ def ray_level(
     settled = over_pairs_apart(holds_apart, n, most_ranks, settled, unroll)
 
     rates = _rates(exact_pair, y) if with_rates else None
-    if thorough:
-        return FastLevel(y, weak, settled & is_ordered(beta, upper), None, rates)
+    if thorough:  # b ≥ 0; the costlier proofs can do without β falling
+        return FastLevel(y, weak, settled & is_ordered(upper), None, rates)
     # What falls in float32 falls; what does not may have lost its sign.
     return FastLevel(y, weak, settled, ~(least_fall > 0), rates)
 
