@@ -2,7 +2,8 @@
 
 A level y = log(1 + Δ) at which a deciding pair is exactly indifferent solves F(y, p) = 0 for every
 parameter p of the game; so dy/dp = −(∂F/∂p)/(∂F/∂y) and dΔ/dp = e^y·dy/dp (ours; MODEL: sensitivity
-of Δ*). The solver itself is never differentiated. Levels that nobody decides (0, +inf) do not move.
+of Δ*). The solver itself is never differentiated. Levels that nobody decides (0, +inf) do not move,
+nor do those too high for Δ to be a number.
 
 For power laws F depends on a few numbers of the deciding pair. How fast Δ moves with each of them
 is worked out in chunks of games as the level itself is (`tbtjax._batch`), and for the first level

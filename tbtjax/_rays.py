@@ -318,6 +318,7 @@ def _rates(pair: _Pair, y: jax.Array) -> Rates:
     omega = _exp(-(pair.alpha_weak + pair.beta_weak * reached))
     odds = _exp(-(pair.alpha_rival + pair.beta_rival * y))  # ε, inverse
     inverse = 1 / (pair.d * omega + pair.b)
+    # s is positive; the maximum is for the compiler, as in `_exp`.
     by_own = -jnp.maximum(pair.s, 0) * (omega * inverse) * (odds * inverse)
     rise = by_own * pair.beta_weak
     pace = -1 / (pair.beta_rival * (1 + q) + rise)  # −1/K′ over 1 + q
@@ -333,10 +334,10 @@ def _rates(pair: _Pair, y: jax.Array) -> Rates:
 
 
 def _exp(x: jax.Array) -> jax.Array:
-    """e^x up to the largest numbers. With the minimum XLA's CPU compiler takes its older emitter.
+    """e^x for x ≤ 700; beyond, e^700, which is infinite in float32.
 
-    Its newer one, for exponentials of sums, takes three times as long (jaxlib 0.10); so it does for
-    sums of products, which is why a maximum stands above.
+    The minimum has XLA's CPU compiler take its older emitter: programs of the newer one, which is
+    for sums, products and exponentials alone, take three times as long in float64 (jaxlib 0.10).
     """
     return jnp.exp(jnp.minimum(x, 700.0))
 
