@@ -28,10 +28,12 @@ second look, more steps and costlier proofs; pairs are looped over with games in
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tbtjax._implicit import Rates
 from tbtjax._regular import (
@@ -50,6 +52,7 @@ from tbtjax._regular import (
 _FAST = jnp.float32
 _HIGHEST = 80.0  # beyond, e^{−y} leaves float32
 _MARGIN = 1e-5  # of slopes, for their rounding
+_ROOT_HALF = int(np.sqrt(0.5).view(np.int64))  # its bits
 _FAST_STEPS = 3  # in float32, for the pair that binds; one more where a road is thorough
 
 
@@ -209,15 +212,16 @@ def is_ordered(*parameters: jax.Array, axis: int = 0) -> jax.Array:
 
 def _condition(pair: _Pair, y: jax.Array, decay: jax.Array, *, is_close: bool = False):
     """K, K′, K″ and N, given e^{−y}; K without a logarithm where y `is_close` to its root."""
+    exp, log = (_exp, _log) if is_close else (jnp.exp, jnp.log)
     q = pair.g * decay
-    omega = jnp.exp(-(pair.alpha_weak + pair.beta_weak * (y + jnp.log(1 + q))))
+    omega = exp(-(pair.alpha_weak + pair.beta_weak * (y + log(1 + q))))
     above, below = pair.c - pair.a * omega, pair.d * omega + pair.b
     # One division for 1/(1 + q) and 1/(N·D).
     whole = 1 / ((1 + q) * (above * below))
     share, inverse = above * below * whole, (1 + q) * whole
     z = pair.alpha_rival + pair.beta_rival * y
     if is_close:
-        value = -log1p_of_small(above * jnp.exp(-z) * (above * inverse) - 1)
+        value = -log1p_of_small(above * exp(-z) * (above * inverse) - 1)
     else:
         value = z - jnp.log(above * above * inverse)
     rise = pair.beta_weak * share
@@ -312,8 +316,9 @@ def _polish(
 
 def _rates(pair: _Pair, y: jax.Array) -> Rates:
     """How fast e^y moves with what it comes from, by K(y) = 0, where N = D/ε."""
-    decay = jnp.exp(-y)
-    q = pair.g * decay
+    # The maximum is for the compiler: it would make another exponential of the inverse.
+    grown = jnp.maximum(jnp.exp(y), 1)
+    q = pair.g / grown
     reached = y + _log(1 + q)
     omega = _exp(-(pair.alpha_weak + pair.beta_weak * reached))
     odds = _exp(-(pair.alpha_rival + pair.beta_rival * y))  # ε, inverse
@@ -322,7 +327,7 @@ def _rates(pair: _Pair, y: jax.Array) -> Rates:
     by_own = -jnp.maximum(pair.s, 0) * (omega * inverse) * (odds * inverse)
     rise = by_own * pair.beta_weak
     pace = -1 / (pair.beta_rival * (1 + q) + rise)  # −1/K′ over 1 + q
-    growth = pace * (1 + q) / decay
+    growth = pace * (1 + q) * grown
     by_lower, by_upper = growth * inverse * odds, growth * inverse
     return Rates(
         alpha=(growth * by_own, growth),
@@ -343,14 +348,22 @@ def _exp(x: jax.Array) -> jax.Array:
 
 
 def _log(x: jax.Array) -> jax.Array:
-    """log(x) for 1 ≤ x < 10³⁸, to a unit or two in the last place.
+    """log(x) for normal x > 0, to two units in the last place; infinity and NaN stay.
 
-    In float64 XLA's CPU compiler calls the C library's, one at a time; of float32 and of
-    exponentials it makes vectors.
+    In float64 XLA's CPU compiler calls the C library's, one number at a time: three times as long.
     """
-    near = jnp.log(x.astype(_FAST)).astype(x.dtype)
-    left = x * jnp.exp(-near) - 1
-    return near + left * (1 - left * (1 / 2 - left * (1 / 3)))
+    if x.dtype == _FAST:
+        return jnp.log(x)
+    # x = 2^k·m with m from √½ to √2, log(m) = 2·artanh(s), s = (m − 1)/(m + 1).
+    bits = jax.lax.bitcast_convert_type(x, jnp.int64)
+    k = (bits - _ROOT_HALF) >> 52
+    m = jax.lax.bitcast_convert_type(bits - (k << 52), x.dtype)
+    s = (m - 1) / (m + 1)
+    series = jnp.zeros_like(s)
+    for power in range(19, 1, -2):
+        series = (series + 1 / power) * (s * s)
+    log = k.astype(x.dtype) * math.log(2) + 2 * (s + s * series)
+    return jnp.where(x < jnp.inf, log, x)
 
 
 def _is_unstable_before(pair: _Pair, decay: jax.Array) -> jax.Array:
