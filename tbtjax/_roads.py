@@ -50,6 +50,14 @@ class Levels(NamedTuple):
     settled_rival: jax.Array
     status: jax.Array
 
+    def of_neighbours(self) -> "Levels":
+        """The same where every rival is the model before: nobody needs to have kept them."""
+        first, last, settled = (
+            jnp.maximum(pair - 1, -1)
+            for pair in (self.first_pair, self.last_pair, self.settled_pair)
+        )
+        return self._replace(first_rival=first, last_rival=last, settled_rival=settled)
+
 
 def _status(valid, converged, first, last) -> jax.Array:
     """What applies; where several do, the largest `Status`."""

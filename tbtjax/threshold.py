@@ -189,7 +189,10 @@ def _threshold(game: RankingGame, deviations: Deviations, scan_levels: int, has_
         def solve(game, with_rates):
             how = {"deviations": deviations, "with_rates": with_rates}
             fast, complete = (functools.partial(road, **how) for road in (ray, all_levels))
-            return in_all(roads_of(fast, complete), game)
+            found, rates = in_all(roads_of(fast, complete), game)
+            if deviations == "adjacent" and game.present is None:
+                found = found.of_neighbours()
+            return found, rates
 
         delta, found = _implicit.first_steps(game, solve)
         pair_roads = roads_of(ray_by_pair, all_by_pair)
