@@ -86,33 +86,35 @@ def first_steps(game: RankingGame, solve: Callable[..., Any]) -> tuple[jax.Array
 
 def _first_steps_jvp(solve, primals, tangents):
     game, (moved,) = primals[0], tangents
-    found, rates = _levels_and_rates(game, solve)
-    deciding = Deciding.of_first(game, found)
-    change = _power_law_moves(deciding, jax.tree.map(lambda x: x[..., None], rates), moved)
-    still = jax.tree.map(zero_from_primal, found)
-    return (_expm1(found.first), found), (change[..., 0], still)
+    (delta, y, rates), found = _moving_steps(game, solve)
+    change = _power_law_moves(Deciding.of_first(game, found, y), rates, moved)
+    return (delta, found), (change[..., 0], jax.tree.map(zero_from_primal, found))
 
 
 first_steps.defjvp(_first_steps_jvp, symbolic_zeros=True)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _levels_and_rates(game: RankingGame, solve: Callable[..., Any]) -> tuple[Any, "Rates"]:
-    return solve(game, True)
+def _moving_steps(game: RankingGame, solve: Callable[..., Any]) -> tuple[Any, Any]:
+    """What moves (Δ* `[...]`, its y and the `Rates`, `[..., 1]` each), and the `Levels`."""
+    found, rates = solve(game, True)
+    y, rates = jax.tree.map(lambda x: x[..., None], (found.first, rates))
+    return (_expm1(found.first), y, rates), found
 
 
-@_levels_and_rates.defjvp
-def _levels_and_rates_jvp(solve, primals, tangents):
-    game = primals[0]
-    found, rates = _levels_and_rates(game, solve)
-
-    def rates_at(game):
-        fixed = Deciding.of_first(game, found)
-        deciding = fixed._replace(y=steps(*fixed)[1])
-        return jax.tree.map(lambda x: x[..., 0], rates_of(deciding))
-
-    change = jax.jvp(rates_at, primals, tangents)[1]
-    return (found, rates), (jax.tree.map(zero_from_primal, found), change)
+@_moving_steps.defjvp
+def _moving_steps_jvp(solve, primals, tangents):
+    game, (moved,) = primals[0], tangents
+    moving, found = _moving_steps(game, solve)
+    _, y, rates = moving
+    deciding = Deciding.of_first(game, found, y)
+    change = _power_law_moves(deciding, rates, moved)
+    y_change = change * jnp.exp(-deciding.point)
+    _, rates_change = jax.jvp(
+        lambda game, y: rates_of(deciding._replace(game=game, y=y)), (game, y), (moved, y_change)
+    )
+    changes = change[..., 0], y_change, rates_change
+    return (moving, found), (changes, jax.tree.map(zero_from_primal, found))
 
 
 class Deciding(NamedTuple):
@@ -124,10 +126,11 @@ class Deciding(NamedTuple):
     rival: jax.Array
 
     @classmethod
-    def of_first(cls, game: RankingGame, found: Any) -> "Deciding":
-        """The first of the `Levels` found, `[..., 1]`."""
+    def of_first(cls, game: RankingGame, found: Any, y: jax.Array | None = None) -> "Deciding":
+        """The first of the `Levels` found, `[..., 1]`; `y` where it is to be differentiated."""
         first = (found.first, found.first_pair, found.first_rival)
-        return cls(game, *(x[..., None] for x in first))
+        deciding = cls(game, *(x[..., None] for x in first))
+        return deciding if y is None else deciding._replace(y=y)
 
     @property
     def decided(self) -> jax.Array:
@@ -229,7 +232,7 @@ class Rates(NamedTuple):
 
     Attributes:
       alpha: with α; the rival's is None where all share their limits: minus the weak model's.
-      beta: with β.
+      beta: with the weak model's β; with the rival's y times as much as with its α.
       budget: with what passing is worth, in steps.
       gain: with the difference of rewards; None where nobody has worked that out yet.
       lower: with the lower limits; None where all share theirs.
@@ -237,11 +240,17 @@ class Rates(NamedTuple):
     """
 
     alpha: tuple[jax.Array, jax.Array | None]
-    beta: tuple[jax.Array, jax.Array]
+    beta: jax.Array
     budget: jax.Array
     gain: Any = None
     lower: tuple[jax.Array, jax.Array] | None = None
     upper: tuple[jax.Array, jax.Array] | None = None
+
+
+def within_dtype(x: jax.Array) -> jax.Array:
+    """What leaves the dtype's numbers is its largest."""
+    largest = jnp.finfo(x.dtype).max
+    return jnp.clip(x, -largest, largest)
 
 
 def _power_law_moves(deciding: Deciding, rates: Rates, moved: RankingGame) -> jax.Array:
@@ -255,9 +264,11 @@ def _power_law_moves(deciding: Deciding, rates: Rates, moved: RankingGame) -> ja
         return _spread(tangent, (deciding.weak, by_weak), (deciding.rival, by_rival))
 
     by_weak, by_rival = rates.alpha
+    by_rival = -by_weak if by_rival is None else by_rival
     by_curve = {
-        "alpha": (by_weak, -by_weak if by_rival is None else by_rival),
-        "beta": rates.beta,
+        "alpha": (by_weak, by_rival),
+        # Where nobody decides y may be no number; where somebody does this leaves no dtype.
+        "beta": (rates.beta, within_dtype(by_rival * jnp.where(deciding.y < jnp.inf, deciding.y, 0))),
         "lower": rates.lower,
         "upper": rates.upper,
     }
@@ -337,22 +348,20 @@ def rates_of(deciding: Deciding) -> Rates:
     slope = by_z * faster + (by_z + by_own) * beta - by_own * beta * q * share
     moving = deciding.decided & (slope != 0) & jnp.isfinite(slope)
     inverse = jnp.where(moving, -1, 0) / jnp.where(moving, slope, 1)
-    largest = jnp.finfo(y.dtype).max
 
     def rate(x, growth=growth):
         # Of the inverse alone: what it comes from would be worked out anew for each rate. Growth
         # comes last: within the slope it would take that out of the dtype's numbers.
-        level = jnp.clip(jnp.where(inverse != 0, x, 0) * inverse, -largest, largest)
-        return jnp.clip(level * growth, -largest, largest)
+        return within_dtype(within_dtype(jnp.where(inverse != 0, x, 0) * inverse) * growth)
 
     own, rivals = rate(by_own), rate(by_z)
     # Steps gained per step of the budget: growth times decay.
     budget = rate(by_own * beta * share, jnp.where(usable, 1, 0))
     return Rates(
         alpha=(own, None if curves.has_equal_limits else rivals),
-        beta=(rate(by_own * reached), rate(by_z * y)),
+        beta=rate(by_own * reached),
         budget=budget,
-        gain=jnp.clip(budget * jnp.where(usable, worth, 0), -largest, largest),
+        gain=within_dtype(budget * jnp.where(usable, worth, 0)),
         lower=limits[0] and (rate(limits[0][0]), rate(limits[0][1])),
         upper=limits[1] and (rate(limits[1][0]), rate(limits[1][1])),
     )

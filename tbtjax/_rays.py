@@ -331,7 +331,7 @@ def _rates(pair: _Pair, y: jax.Array) -> Rates:
     by_lower, by_upper = growth * inverse * odds, growth * inverse
     return Rates(
         alpha=(growth * by_own, growth),
-        beta=(growth * by_own * reached, growth * y),
+        beta=growth * by_own * reached,
         budget=pace * rise,
         lower=(-by_upper * omega * (1 + odds), by_lower * (1 + omega)),
         upper=(-by_upper * (1 + odds), by_upper * (1 + omega)),

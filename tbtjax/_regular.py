@@ -250,7 +250,7 @@ def _rates(d, m, g, beta_weak, y) -> Rates:
     q = g * decay
     budget = 1 / (m * (1 + q) + q)
     own = budget * (1 + q) / (beta_weak * decay)
-    return Rates(alpha=(own, None), beta=(own * (y + d + m * y), -own * y), budget=budget)
+    return Rates(alpha=(own, None), beta=own * (y + d + m * y), budget=budget)
 
 
 def _polish(d, m, g, y, *, thorough: bool, fixed: bool):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from tbtjax import _intervals, _pieces, _rays, _regular, _scan
 from tbtjax._batch import chunk_size
-from tbtjax._implicit import Deciding, Rates, rates_of
+from tbtjax._implicit import Deciding, Rates, rates_of, within_dtype
 from tbtjax._margins import score_margin, scores_with_budget
 from tbtjax._records import num_models
 from tbtjax._rivals import (
@@ -225,10 +225,7 @@ def ray(
         deciding = Deciding.of_first(game, levels)
         worth = deciding.budget_and_slope()[1][:, 0]
         rates = rates._replace(gain=rates.budget * worth)
-        largest = jnp.finfo(y.dtype).max
-        rates = jax.tree.map(
-            lambda x: jnp.where(unstable, jnp.clip(x, -largest, largest), 0), rates
-        )
+        rates = jax.tree.map(lambda x: jnp.where(unstable, within_dtype(x), 0), rates)
     return (levels, rates), ~settled if found.unless is None else (~settled, found.unless)
 
 
