@@ -263,8 +263,8 @@ def _polish(d, m, g, y, *, thorough: bool, fixed: bool):
     def step(y):
         q = g * jnp.exp(-y)
         h = log1p_of_small((jnp.expm1(d + m * y) - q) / (1 + q))
-        step = jnp.maximum(-_halley(h, m, q), -y)
-        return y + step, jnp.abs(step) < (4 * jnp.finfo(d.dtype).eps) ** (1 / 3)
+        further = jnp.maximum(y - _halley(h, m, q), 0)
+        return further, jnp.abs(further - y) < (4 * jnp.finfo(d.dtype).eps) ** (1 / 3)
 
     y = y.astype(d.dtype)
     if not thorough:
