@@ -286,9 +286,9 @@ def _polish(
 
     def step(y):
         value, slope, curvature, above = _condition(pair, y, jnp.exp(-y), is_close=True)
-        step = jnp.maximum(_step(value, slope, curvature), -y)
+        further = jnp.maximum(y + _step(value, slope, curvature), 0)
         # Where K is level the step is short far from any root: Newton's tells the distance.
-        distance = jnp.maximum(jnp.abs(step), jnp.abs(value / slope))
+        distance = jnp.maximum(jnp.abs(further - y), jnp.abs(value / slope))
         # What is left is of third order. K″ and K‴ are of the size of the weak model's part of K′
         # times one and two factors of `rate`.
         inside = above > 0
@@ -299,7 +299,7 @@ def _polish(
         short &= jnp.abs(value) < SMALL
         # Stable at 0: where K falls from there, the step would go to where it ends to be.
         at_zero = (y == 0) & ((value >= 0) | ~inside)
-        return jnp.where(at_zero | ~inside, y, y + step), short | at_zero
+        return jnp.where(at_zero | ~inside, y, further), short | at_zero
 
     y = y.astype(pair.g.dtype)
     if not thorough:
