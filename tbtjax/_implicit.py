@@ -21,9 +21,9 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
 from tbtjax._batch import Roads, map_games
+from tbtjax._elementary import log1p
 from tbtjax._margins import best_score
 from tbtjax._records import num_models
-from tbtjax._rivals import log1p
 from tbtjax.curves import PowerLaw
 from tbtjax.game import RankingGame, rewards_by_capability
 
@@ -267,8 +267,7 @@ def _power_law_moves(deciding: Deciding, rates: Rates, moved: RankingGame) -> ja
     by_rival = -by_weak if by_rival is None else by_rival
     by_curve = {
         "alpha": (by_weak, by_rival),
-        # Where nobody decides y may be no number; where somebody does this leaves no dtype.
-        "beta": (rates.beta, within_dtype(by_rival * jnp.where(deciding.y < jnp.inf, deciding.y, 0))),
+        "beta": (rates.beta, within_dtype(by_rival * deciding.point)),
         "lower": rates.lower,
         "upper": rates.upper,
     }

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tbtjax._elementary import log1p
 from tbtjax._rivals import Rivals, rival_logit, wide
 from tbtjax.curves import PowerLaw
 from tbtjax.game import RankingGame
@@ -49,7 +50,7 @@ def stability_margin(
         # A model that does not rise gains nothing by effort.
         used = jnp.where(curves.beta > 0, budget, 0)
         endless = ~jnp.isfinite(used)
-        gained = curves.beta * jnp.log1p(jnp.where(endless, 0, used) * jnp.exp(-y))
+        gained = curves.beta * log1p(jnp.where(endless, 0, used) * jnp.exp(-y))
         # First what the rival is ahead by, then the gain: where scores are equal or all but, or
         # β is small beside α, the gain would be lost in the logits.
         if curves.has_equal_limits:

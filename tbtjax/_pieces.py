@@ -27,8 +27,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from tbtjax._elementary import log, log1p
 from tbtjax._intervals import largest_level
-from tbtjax._rivals import log1p
 
 # Halving alone takes as many rounds as a number has bits.
 _MOST_ROUNDS = 120
@@ -99,7 +99,7 @@ def log_parts(pairs: LimitedPairs, y: jax.Array) -> tuple[jax.Array, ...]:
         # Without an offset the part may underflow where its log does not.
         total = part + offset
         positive = total > 0
-        log_total = jnp.where(positive, jnp.log(jnp.where(positive, total, 1)), -jnp.inf)
+        log_total = jnp.where(positive, log(jnp.where(positive, total, 1)), -jnp.inf)
         return jnp.where(offset == 0, log_part, log_total)
 
     return log_p, log_q, log_sum(p, log_p, pairs.a), log_sum(q, log_q, pairs.b)
@@ -121,10 +121,10 @@ def _rise(pairs: LimitedPairs, y: jax.Array) -> jax.Array:
     log_p, log_q, low, high = log_parts(pairs, y)
     beta_rival, beta_weak = pairs.beta_rival, pairs.beta_weak
     rises = beta_weak > 0
-    log_slope = jnp.log1p(pairs.a + pairs.b) + log_p + log_q - low - high
+    log_slope = log1p(pairs.a + pairs.b) + log_p + log_q - low - high
 
     def ratio(over, under):
-        return jnp.log(jnp.where(over > 0, over, 1)) - jnp.log(jnp.where(under > 0, under, 1))
+        return log(jnp.where(over > 0, over, 1)) - log(jnp.where(under > 0, under, 1))
 
     start = (low - high - pairs.alpha_weak) / jnp.where(rises, beta_weak, 1) - y
     both_rise = start + ratio(beta_rival, beta_weak) + log_slope
@@ -167,7 +167,7 @@ def _pieces(pairs: LimitedPairs) -> tuple[jax.Array, jax.Array]:
 
     def level_of_odds(odds, filler):
         usable = moves & (odds > 0) & jnp.isfinite(odds)
-        level = (jnp.log(jnp.where(usable, odds, 1)) - pairs.alpha_rival) / beta
+        level = (log(jnp.where(usable, odds, 1)) - pairs.alpha_rival) / beta
         return jnp.where(usable & ~jnp.isnan(level), level, filler)
 
     # M is finite between these two levels of y.

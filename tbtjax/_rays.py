@@ -28,13 +28,12 @@ second look, more steps and costlier proofs; pairs are looped over with games in
 """
 
 import functools
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from tbtjax._elementary import exp, log
 from tbtjax._implicit import Rates
 from tbtjax._regular import (
     LOOKS,
@@ -52,7 +51,6 @@ from tbtjax._regular import (
 _FAST = jnp.float32
 _HIGHEST = 80.0  # beyond, e^{−y} leaves float32
 _MARGIN = 1e-5  # of slopes, for their rounding
-_ROOT_HALF = int(np.sqrt(0.5).view(np.int64))  # its bits
 _FAST_STEPS = 3  # in float32, for the pair that binds; one more where a road is thorough
 
 
@@ -212,7 +210,6 @@ def is_ordered(*parameters: jax.Array, axis: int = 0) -> jax.Array:
 
 def _condition(pair: _Pair, y: jax.Array, decay: jax.Array, *, is_close: bool = False):
     """K, K′, K″ and N, given e^{−y}; K without a logarithm where y `is_close` to its root."""
-    exp, log = (_exp, _log) if is_close else (jnp.exp, jnp.log)
     q = pair.g * decay
     omega = exp(-(pair.alpha_weak + pair.beta_weak * (y + log(1 + q))))
     above, below = pair.c - pair.a * omega, pair.d * omega + pair.b
@@ -319,11 +316,11 @@ def _rates(pair: _Pair, y: jax.Array) -> Rates:
     # The maximum is for the compiler: it would make another exponential of the inverse.
     grown = jnp.maximum(jnp.exp(y), 1)
     q = pair.g / grown
-    reached = y + _log(1 + q)
-    omega = _exp(-(pair.alpha_weak + pair.beta_weak * reached))
-    odds = _exp(-(pair.alpha_rival + pair.beta_rival * y))  # ε, inverse
+    reached = y + log(1 + q)
+    omega = exp(-(pair.alpha_weak + pair.beta_weak * reached))
+    odds = exp(-(pair.alpha_rival + pair.beta_rival * y))  # ε, inverse
     inverse = 1 / (pair.d * omega + pair.b)
-    # s is positive; the maximum is for the compiler, as in `_exp`.
+    # s is positive; the maximum is for the compiler, as in `exp`.
     by_own = -jnp.maximum(pair.s, 0) * (omega * inverse) * (odds * inverse)
     rise = by_own * pair.beta_weak
     pace = -1 / (pair.beta_rival * (1 + q) + rise)  # −1/K′ over 1 + q
@@ -336,34 +333,6 @@ def _rates(pair: _Pair, y: jax.Array) -> Rates:
         lower=(-by_upper * omega * (1 + odds), by_lower * (1 + omega)),
         upper=(-by_upper * (1 + odds), by_upper * (1 + omega)),
     )
-
-
-def _exp(x: jax.Array) -> jax.Array:
-    """e^x for x ≤ 700; beyond, e^700, which is infinite in float32.
-
-    The minimum has XLA's CPU compiler take its older emitter: programs of the newer one, which is
-    for sums, products and exponentials alone, take three times as long in float64 (jaxlib 0.10).
-    """
-    return jnp.exp(jnp.minimum(x, 700.0))
-
-
-def _log(x: jax.Array) -> jax.Array:
-    """log(x) for normal x > 0, to two units in the last place; infinity and NaN stay.
-
-    In float64 XLA's CPU compiler calls the C library's, one number at a time: three times as long.
-    """
-    if x.dtype == _FAST:
-        return jnp.log(x)
-    # x = 2^k·m with m from √½ to √2, log(m) = 2·artanh(s), s = (m − 1)/(m + 1).
-    bits = jax.lax.bitcast_convert_type(x, jnp.int64)
-    k = (bits - _ROOT_HALF) >> 52
-    m = jax.lax.bitcast_convert_type(bits - (k << 52), x.dtype)
-    s = (m - 1) / (m + 1)
-    series = jnp.zeros_like(s)
-    for power in range(19, 1, -2):
-        series = (series + 1 / power) * (s * s)
-    log = k.astype(x.dtype) * math.log(2) + 2 * (s + s * series)
-    return jnp.where(x < jnp.inf, log, x)
 
 
 def _is_unstable_before(pair: _Pair, decay: jax.Array) -> jax.Array:

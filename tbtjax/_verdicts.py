@@ -11,6 +11,7 @@ games in contiguous lanes, as in `tbtjax._regular`.
 import jax
 import jax.numpy as jnp
 
+from tbtjax._elementary import log1p
 from tbtjax._regular import over_pairs_apart
 from tbtjax._rivals import TIE_ULPS
 from tbtjax._roads import Columns
@@ -38,7 +39,7 @@ def sure_verdicts(
       costs are usable, and limits where all models have the same.
     """
     n = len(columns.curves[0])
-    y = jnp.log1p(level).astype(_FAST)
+    y = log1p(level).astype(_FAST)
     decay = jnp.exp(-y)
     # Relative: that of float32, and what counts as a tie in the games' dtype.
     rounding = 5e-7 + 2 * TIE_ULPS * float(jnp.finfo(level.dtype).eps)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from tbtjax._batch import Roads, chunk_size, map_games
 from tbtjax._checks import as_argument, as_level, check_broadcast
+from tbtjax._elementary import log1p
 from tbtjax._records import align, event_ndims
 from tbtjax._rivals import (
     Deviations,
@@ -272,7 +273,7 @@ def _efforts_of_chunk(chunk: _CurvesAt, deviations: Deviations) -> jax.Array:
     level = jnp.broadcast_to(chunk.level[:, 0], shape[1:])
     endless = jnp.isposinf(level)
     level = jnp.where(endless, 0, level)
-    y = jnp.log1p(level)
+    y = log1p(level)
 
     def columns(x):
         return jnp.broadcast_to(x.T, shape)

@@ -201,9 +201,7 @@ def test_hessian_is_finite_and_is_the_difference_of_gradients(limits, x64):
         return threshold_of((alpha, beta, lower, upper, rewards, 1.0)).delta ** 2
 
     alpha = jnp.array([2.0, 1.0, 0.0])
-    hessian_and_gradient = jax.jit(
-        jax.jacfwd(lambda x: (jax.grad(squared)(x),) * 2, has_aux=True)
-    )
+    hessian_and_gradient = jax.jit(jax.jacfwd(lambda x: (jax.grad(squared)(x),) * 2, has_aux=True))
     hessian, _ = hessian_and_gradient(alpha)
     assert np.all(np.isfinite(hessian))
     step = 1e-5
