@@ -22,8 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tbtjax._elementary import log, log1p
-
 
 class Pairs(NamedTuple):
     """Conditions h(y) ≥ 0 of some pairs, each `[pairs, games]`.
@@ -86,8 +84,8 @@ def largest_level(dtype) -> float:
 
 
 def _log(x: jax.Array) -> jax.Array:
-    """log, and −inf for what is not positive."""
-    return jnp.where(x > 0, log(x), -jnp.inf)
+    """log, and −inf at 0."""
+    return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), -jnp.inf)
 
 
 def _condition(pairs: Pairs, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -95,7 +93,7 @@ def _condition(pairs: Pairs, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Ar
     d, m, g, _ = pairs
     q = g * jnp.exp(-y)
     growth = m * y
-    needed = log1p(q)
+    needed = jnp.log1p(q)
     h = d + growth - needed
     finite = jnp.isfinite(q)
     share = jnp.where(finite, q, 1) / (1 + jnp.where(finite, q, 0))
@@ -110,7 +108,7 @@ def _peaks(pairs: Pairs) -> jax.Array:
     inside = (m < 0) & (m > -1) & (g > 0) & jnp.isfinite(g)
     m_inside = jnp.where(inside, m, -0.5)
     odds = -m_inside / (1 + m_inside)  # g·e^{−y} at the peak
-    peak = jnp.maximum(_log(jnp.where(inside, g, 1)) - log(odds), 0)
+    peak = jnp.maximum(_log(jnp.where(inside, g, 1)) - jnp.log(odds), 0)
     return jnp.where(m < 0, jnp.where(inside, peak, 0), jnp.inf)
 
 
@@ -156,7 +154,7 @@ def _first_level(pairs: Pairs, peak: jax.Array, possible: jax.Array):
         s = d + m * y
         twin = rising & (s > 0) & (g > 0)
         t = -jnp.expm1(-jnp.where(twin, s, 1))
-        k = y + s + log(t) - jnp.where(twin, log_g, 0)
+        k = y + s + jnp.log(t) - jnp.where(twin, log_g, 0)
         k_slope = 1 + m / t
         twin &= k_slope > 0
         from_k = y - k / jnp.where(twin, k_slope, 1)
