@@ -14,7 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-_FUNCTIONS = {"exp": jnp.exp, "log": jnp.log, "log1p": jnp.log1p, "expm1": jnp.expm1}
+from tbtjax import _elementary
+
+# In the fastest forms that we know.
+_FUNCTIONS = {
+    "exp": _elementary.exp,
+    "log": _elementary.log,
+    "log1p": _elementary.log1p,
+    "expm1": jnp.expm1,
+}
 # Evaluations per element and pass, so that loads and stores weigh nothing.
 _UNROLL = 8
 
@@ -48,18 +56,19 @@ def measure(meshes: dict[int, jax.sharding.Mesh], *, quick: bool) -> dict:
 def least_work(work: str, dtype: str, models: int) -> dict[tuple[str, str], float]:
     """Special functions per game that an answer needs at the least, by function and dtype.
 
-    Threshold, equal limits: per pair two float32 logarithms (a start, one step) and, for float64
-    answers, one in float64 (the last step); per game one expm1. Different limits: each of these
-    steps takes one exponential and two logarithms. Bisection: one step per bit of the mantissa,
-    each with a logarithm and two exponentials per pair. An effort takes one exponential per pair
-    (different limits: two, and a logarithm), a verdict one logarithm (an exponential and two
-    logarithms), and both one logarithm per game. "all" counts neighbours too: with a common convex
-    cost they are enough. A best response takes one exponential per ordered pair and a logarithm per
-    model; the dynamics take a thousand of them.
+    Threshold, equal limits: per pair two float32 logarithms (a start, one step); per game one
+    expm1 and, for float64 answers, one logarithm in float64 (the deciding pair's last step).
+    Different limits: each of these steps takes one exponential and two logarithms. Bisection: one
+    step per bit of the mantissa, each with a logarithm and two exponentials per pair. An effort
+    takes one exponential per pair (different limits: two, and a logarithm), a verdict, for which
+    float32 is enough, one logarithm (an exponential and two logarithms), and both one logarithm per
+    game. "all" counts neighbours too: with a common convex cost they are enough. A best response
+    takes one exponential per ordered pair and a logarithm per model; the dynamics take a thousand
+    of them.
     """
     kind, _, limits = work.partition("/")
     pairs = models - 1
-    steps = [("float32", 2)] + ([("float64", 1)] if dtype == "float64" else [])
+    steps = [("float32", 2 * pairs)] + ([("float64", 1)] if dtype == "float64" else [])
     counts: dict[tuple[str, str], float] = {}
 
     def add(function, precision, number):
@@ -67,8 +76,8 @@ def least_work(work: str, dtype: str, models: int) -> dict[tuple[str, str], floa
 
     if kind in ("threshold", "all", "gradient"):
         for precision, number in steps:
-            add("log", precision, number * pairs * (1 if limits == "equal" else 2))
-            add("exp", precision, number * pairs * (0 if limits == "equal" else 1))
+            add("log", precision, number * (1 if limits == "equal" else 2))
+            add("exp", precision, number * (0 if limits == "equal" else 1))
         add("expm1", dtype, 1)
     elif kind == "general":
         halvings = np.finfo(dtype).nmant
@@ -81,9 +90,9 @@ def least_work(work: str, dtype: str, models: int) -> dict[tuple[str, str], floa
         add("log", dtype, 0 if limits == "equal" else pairs)
         add("log1p", dtype, 1)
     elif kind == "verdict":
-        add("log", dtype, pairs if limits == "equal" else 2 * pairs)
-        add("exp", dtype, 0 if limits == "equal" else pairs)
-        add("log1p", dtype, 1)
+        add("log", "float32", pairs if limits == "equal" else 2 * pairs)
+        add("exp", "float32", 0 if limits == "equal" else pairs)
+        add("log1p", "float32", 1)
     elif kind in ("response", "dynamics"):
         rounds = 1 if kind == "response" else 1000
         add("expm1", dtype, rounds * models * (models - 1))

@@ -193,20 +193,21 @@ def test_a_large_threshold_moves_with_the_rewards(gap):
     ],
 )
 def test_hessian_is_finite_and_is_the_difference_of_gradients(limits, x64):
-    beta, rewards = np.array([1.1, 1.0, 0.9]), np.array([120.0, 50.0, 0.0])
+    rewards = np.array([120.0, 50.0, 0.0])
     lower, upper = (np.asarray(x) for x in limits)
 
-    def squared(alpha):
+    def squared(curves):
         """What is made of Δ* counts too: half of its Hessian comes from how Δ* itself moves."""
+        alpha, beta = curves[:3], curves[3:]
         return threshold_of((alpha, beta, lower, upper, rewards, 1.0)).delta ** 2
 
-    alpha = jnp.array([2.0, 1.0, 0.0])
+    curves = jnp.array([2.0, 1.0, 0.0, 1.1, 1.0, 0.9])
     hessian_and_gradient = jax.jit(jax.jacfwd(lambda x: (jax.grad(squared)(x),) * 2, has_aux=True))
-    hessian, _ = hessian_and_gradient(alpha)
+    hessian, _ = hessian_and_gradient(curves)
     assert np.all(np.isfinite(hessian))
     step = 1e-5
-    for i in range(3):
-        above, below = (hessian_and_gradient(alpha.at[i].add(sign * step))[1] for sign in (1, -1))
+    for i in range(len(curves)):
+        above, below = (hessian_and_gradient(curves.at[i].add(sign * step))[1] for sign in (1, -1))
         difference = above - below
         np.testing.assert_allclose(hessian[i], difference / (2 * step), rtol=1e-5, atol=1e-5)
 
