@@ -27,7 +27,7 @@ def exp(x: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def log(x: jax.Array) -> jax.Array:
-    """The logarithm, to two units in the last place; what is below normal numbers counts as 0."""
+    """The logarithm, to three units in the last place; below normal numbers that of 0."""
     if x.dtype != jnp.float64:
         return jnp.log(x)
     # x = 2^k·m with m from √½ to √2; log(m) = 2·artanh(s), s = (m − 1)/(m + 1).
@@ -51,7 +51,7 @@ def _log_jvp(primals, tangents):
 
 @jax.custom_jvp
 def log1p(x: jax.Array) -> jax.Array:
-    """The logarithm of 1 + x, to two units in the last place; for x < 0 to a few."""
+    """The logarithm of 1 + x, to three units in the last place."""
     if x.dtype != jnp.float64:
         return jnp.log1p(x)
     total = jnp.maximum(1 + x, 0)  # else the compiler takes (1 + x) − 1 for x

@@ -87,7 +87,8 @@ def first_steps(game: RankingGame, solve: Callable[..., Any]) -> tuple[jax.Array
 def _first_steps_jvp(solve, primals, tangents):
     game, (moved,) = primals[0], tangents
     (delta, y, rates), found = _moving_steps(game, solve)
-    change = _power_law_moves(Deciding.of_first(game, found, y), rates, moved)
+    deciding = Deciding.of_first(game, found)._replace(y=y)  # which moves
+    change = _power_law_moves(deciding, rates, moved)
     return (delta, found), (change[..., 0], jax.tree.map(zero_from_primal, found))
 
 
@@ -107,7 +108,7 @@ def _moving_steps_jvp(solve, primals, tangents):
     game, (moved,) = primals[0], tangents
     moving, found = _moving_steps(game, solve)
     _, y, rates = moving
-    deciding = Deciding.of_first(game, found, y)
+    deciding = Deciding.of_first(game, found)._replace(y=y)
     change = _power_law_moves(deciding, rates, moved)
     y_change = change * jnp.exp(-deciding.point)
     _, rates_change = jax.jvp(
@@ -126,11 +127,10 @@ class Deciding(NamedTuple):
     rival: jax.Array
 
     @classmethod
-    def of_first(cls, game: RankingGame, found: Any, y: jax.Array | None = None) -> "Deciding":
-        """The first of the `Levels` found, `[..., 1]`; `y` where it is to be differentiated."""
+    def of_first(cls, game: RankingGame, found: Any) -> "Deciding":
+        """The first of the `Levels` found, `[..., 1]`."""
         first = (found.first, found.first_pair, found.first_rival)
-        deciding = cls(game, *(x[..., None] for x in first))
-        return deciding if y is None else deciding._replace(y=y)
+        return cls(game, *(x[..., None] for x in first))
 
     @property
     def decided(self) -> jax.Array:

@@ -220,7 +220,7 @@ def _condition(pair: _Pair, y: jax.Array, decay: jax.Array, *, is_close: bool = 
     if is_close:
         value = -log1p_of_small(above * exp(-z) * (above * inverse) - 1)
     else:
-        value = z - jnp.log(above * above * inverse)
+        value = z - log(above * above * inverse)
     rise = pair.beta_weak * share
     slope_weak = pair.s * omega * inverse * rise
     bend = 1 - (pair.b * above + pair.c * below) * inverse

@@ -50,7 +50,7 @@ class Levels(NamedTuple):
     settled_rival: jax.Array
     status: jax.Array
 
-    def of_neighbours(self) -> "Levels":
+    def with_rivals_next(self) -> "Levels":
         """The same where every rival is the model before: nobody needs to have kept them."""
         first, last, settled = (
             jnp.maximum(pair - 1, -1)

@@ -191,7 +191,7 @@ def _threshold(game: RankingGame, deviations: Deviations, scan_levels: int, has_
             fast, complete = (functools.partial(road, **how) for road in (ray, all_levels))
             found, rates = in_all(roads_of(fast, complete), game)
             if deviations == "adjacent" and game.present is None:
-                found = found.of_neighbours()
+                found = found.with_rivals_next()
             return found, rates
 
         delta, found = _implicit.first_steps(game, solve)

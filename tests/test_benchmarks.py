@@ -133,6 +133,10 @@ def test_least_work_is_what_its_text_says():
         ("expm1", "float64"): 1,
     }
     assert roofline.least_work("all/equal", "float32", 20)["log", "float32"] == 2 * 19
+    different = roofline.least_work("threshold/different", "float64", 5)
+    assert (different["log", "float64"], different["exp", "float64"]) == (2, 1)
+    verdict = roofline.least_work("verdict/different", "float64", 5)
+    assert verdict == {("log", "float32"): 8, ("exp", "float32"): 4, ("log1p", "float32"): 1}
 
 
 def test_ratios_are_per_game_and_goals_take_the_better_peer():
