@@ -375,14 +375,16 @@ def _holds_on(pair: _Pair, level, decay, is_binding, thorough: bool) -> jax.Arra
     ahead = jnp.where(is_binding, jnp.maximum(ahead, 0), ahead)
     surely = ahead >= 0
 
-    # For β_k ≥ β_w, Y′ ≥ 1/(1 + κ·ε) with κ = 0 where a ≤ 0: from here on Y − y loses less than
-    # log(1 + κ·ε)/β_k, and log(1 + x) ≤ x/√(1 + x). Either G ≥ 0 all the same, or there is that
-    # much to lose.
+    # For β_k ≥ β_w, Y′ ≥ 1/(1 + κ·ε) with κ = 0 where a ≤ 0: from here on Y − y loses no more than
+    # log(1 + κ·ε)/β_k, and what passing is worth loses log(1 + q) to make up for that. Their
+    # difference falls first and may rise after it where β_k > 1 and κ·ε > q; else the other way
+    # round, so that it is least at the ends.
     least_s = s - off * (c + d)
     kappa = (1 + _MARGIN) * jnp.maximum(a + off, 0) * (c + off) * odds / least_s
-    least_slope = beta_weak * kappa * jax.lax.rsqrt(1 + kappa)
-    loss = least_slope / beta
-    no_slower = surely & ((ahead + spare >= least_slope + loss) | (ahead >= loss))
+    loss = beta_weak * jnp.minimum(kappa, (1 + 1e-6) * jnp.log(1 + kappa) + 1.2e-7) / beta
+    spare -= 1.2e-7 * beta_weak
+    ends = (beta <= 1) | (kappa <= g * decay)
+    no_slower = surely & ((ahead >= loss) | ((ahead + spare >= loss) & ends))
     regular = (
         (jnp.abs(alpha + beta + alpha_weak + g) < jnp.inf)  # nor is one of them infinite or NaN
         & (beta_weak > 1e-20)
