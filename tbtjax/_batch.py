@@ -32,23 +32,37 @@ class _Sizes(NamedTuple):
 
     Attributes:
       entries: array entries of a chunk of games.
+      own: of these a game has so many besides those that a road says.
+      lanes: what is worked on at once is multiples of so many games.
       again: the second road takes a chunk, but no larger a part of all games than this: else most
         of a chunk would be idle in small batches.
       rest: the costly road takes so large a part of a chunk.
     """
 
     entries: int
+    own: int
+    lanes: int
     again: int
     rest: int
 
+    def chunk(self, entries_per_game: int) -> int:
+        """How many games are solved at once."""
+        return self.whole(max(self.entries // (entries_per_game + self.own), 1))
 
-# On a CPU a chunk's working arrays should stay in the second-level cache, and most numbers of
-# models divide its entries into whole vectors of games. On an accelerator chunks bound the memory,
-# and a turn of a loop is launches of kernels, however few games it is for.
-_SIZES = {"cpu": _Sizes(13_440, 16, 32), "default": _Sizes(1 << 23, 16, 128)}
+    def whole(self, games: int) -> int:
+        """So many games, or a few less, in whole lanes."""
+        return games - games % self.lanes if games > self.lanes else games
+
+
+# On a CPU numbers of one game each should stay in the first-level cache and those of models in the
+# second, in whole vectors of games. On an accelerator chunks bound the memory, and a turn of a loop
+# is launches of kernels, however few games it is for.
+_SIZES = {"cpu": _Sizes(48_000, 48, 16, 16, 16), "default": _Sizes(1 << 23, 0, 1, 16, 128)}
 # So few games take the costly road at once: more roads would take longer to compile, and to run.
-# Their last digits may be others than in a larger batch, as may those of a batch of one chunk.
+# Their last digits may be others than in a larger batch, as may those of a batch of so few chunks
+# that the second road takes it as one.
 _FEW = 16
+_FEW_CHUNKS = 3
 
 
 class Roads(NamedTuple):
@@ -64,7 +78,7 @@ class Roads(NamedTuple):
       rest: a costlier road, taken for the open games alone: they are gathered from many chunks.
         Returns results like those of `first`.
       again: between the two: leaves fewer games open than `first` does and takes longer. Taken for
-        what `first` leaves open; and in its place where all games are one chunk, as one road less
+        what `first` leaves open; and in its place where all games are few chunks, as one road less
         compiles faster. Returns the same two.
       check: returns which games pass, `[games]` bool. Called only for chunks with games that need
         it.
@@ -190,27 +204,24 @@ def _chunked(roads: Roads, size: int, entries_per_game: int, total: int) -> Call
             ones = [jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for x in parts]
             shapes = jax.eval_shape(roads.rest or roads.first, *ones)
             return jax.tree.map(lambda x: jnp.zeros((0, *x.shape[1:]), x.dtype), shapes)
-        chunks = {
-            platform: max(sizes.entries // entries_per_game, 1)
-            for platform, sizes in _SIZES.items()
-        }
+        chunks = {platform: sizes.chunk(entries_per_game) for platform, sizes in _SIZES.items()}
 
         def run_as(platform):
             sizes, chunk = _SIZES[platform], chunks[platform]
-            smaller = max(chunk // roads.more_entries, 1)
+            smaller = sizes.whole(max(chunk // roads.more_entries, 1))
             first, rest, again, check = roads.first, roads.rest, roads.again, roads.check
             if total <= _FEW and rest is not None:
                 first, rest, again, check, chunk = rest, None, None, None, smaller
             elif platform != "cpu" and roads.on_accelerator is not None:
                 first, again, check, chunk = roads.on_accelerator, None, None, smaller
-            elif total <= chunk and again is not None:
-                first, again, check, chunk = again, None, None, smaller
+            elif total <= max(chunk, _FEW_CHUNKS * smaller) and again is not None:
+                first, again, check, chunk = again, None, None, _FEW_CHUNKS * smaller
             chunk = min(chunk, games)
             later = [
                 (road, min(games, max(_FEW, block)))
                 for road, block in (
                     (again, min(smaller, games // sizes.again)),
-                    (rest, smaller // sizes.rest),
+                    (rest, sizes.whole(smaller // sizes.rest)),
                 )
                 if road is not None
             ]
@@ -218,8 +229,9 @@ def _chunked(roads: Roads, size: int, entries_per_game: int, total: int) -> Call
 
         # Where the same is done everywhere the roads are traced once; so they are for few games
         # where there is no accelerator.
-        alike = roads.on_accelerator is None or jax.default_backend() == "cpu"
-        if alike and games <= min(chunks.values()):
+        on_cpu = jax.default_backend() == "cpu"
+        few = min(chunks.values()) * (_FEW_CHUNKS if on_cpu else 1)
+        if games <= few and (on_cpu or roads.on_accelerator is None):
             return run_as("cpu")(*parts)
         return jax.lax.platform_dependent(*parts, cpu=run_as("cpu"), default=run_as("default"))
 

@@ -375,10 +375,10 @@ def _holds_on(pair: _Pair, level, decay, is_binding, thorough: bool) -> jax.Arra
     ahead = jnp.where(is_binding, jnp.maximum(ahead, 0), ahead)
     surely = ahead >= 0
 
-    # For β_k ≥ β_w, Y′ ≥ 1/(1 + κ·ε) with κ = 0 where a ≤ 0: from here on Y − y loses no more than
-    # log(1 + κ·ε)/β_k, and what passing is worth loses log(1 + q) to make up for that. Their
-    # difference falls first and may rise after it where β_k > 1 and κ·ε > q; else the other way
-    # round, so that it is least at the ends.
+    # For β_k ≥ β_w, Y′ ≥ 1/(1 + κ·ε) with κ = 0 where a ≤ 0: from here on Y − y loses less than
+    # log(1 + κ·ε)/β_k, and log(1 + q) falls to 0 meanwhile. Of what these two leave of G the slope
+    # has the sign of q − κ·ε. Where β_k ≤ 1 that turns from + to − if at all, so that G is least
+    # here or in the end; where β_k > 1, from − to +.
     least_s = s - off * (c + d)
     kappa = (1 + _MARGIN) * jnp.maximum(a + off, 0) * (c + off) * odds / least_s
     loss = beta_weak * jnp.minimum(kappa, (1 + 1e-6) * jnp.log(1 + kappa) + 1.2e-7) / beta

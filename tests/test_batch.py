@@ -29,7 +29,7 @@ def test_chunks_do_not_show(kind, x64, monkeypatch):
     games = random_games(1, 1_003, 4, kind)
     whole = thresholds(games)
     for platform, sizes in _batch._SIZES.items():
-        monkeypatch.setitem(_batch._SIZES, platform, sizes._replace(entries=400))
+        monkeypatch.setitem(_batch._SIZES, platform, sizes._replace(entries=400, own=0))
     jax.clear_caches()
     chunked = thresholds(games)
     jax.clear_caches()
@@ -40,7 +40,7 @@ def test_chunks_do_not_show(kind, x64, monkeypatch):
 def test_games_left_open_take_the_next_road(x64, monkeypatch):
     """In many chunks and blocks: each game is answered by the first road that knows it."""
     for platform, sizes in _batch._SIZES.items():
-        small = sizes._replace(entries=40, again=64, rest=8)
+        small = sizes._replace(entries=40, own=0, lanes=1, again=64, rest=8)
         monkeypatch.setitem(_batch._SIZES, platform, small)
     size = 1_003
     need = np.random.default_rng(0).integers(0, 3, size)
