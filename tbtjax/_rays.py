@@ -165,7 +165,7 @@ def ray_level(
         return jnp.clip(y, 0, _HIGHEST)
 
     y = several(refined, level, _FAST_STEPS + thorough, unroll)
-    y, exact = _polish(exact_pair, y, thorough=thorough, fixed=unroll > 1)
+    place, y, exact = _polish(exact_pair, y, thorough=thorough, fixed=unroll > 1)
 
     level = y.astype(_FAST)
     decay = jnp.exp(-level)
@@ -191,7 +191,10 @@ def ray_level(
     settled &= jnp.all(known, axis=0)
     settled = over_pairs_apart(holds_apart, n, most_ranks, settled, unroll)
 
-    rates = _rates(exact_pair, y) if with_rates else None
+    rates = None
+    if with_rates:
+        place = _Place.of(exact_pair, y) if place is None else place.moved_to(exact_pair, y)
+        rates = _rates(exact_pair, place)
     if thorough:  # b ≥ 0; the costlier proofs can do without β falling
         return FastLevel(y, weak, settled & is_ordered(upper), None, rates)
     # What falls in float32 falls; what does not may have lost its sign.
@@ -208,19 +211,58 @@ def is_ordered(*parameters: jax.Array, axis: int = 0) -> jax.Array:
     return functools.reduce(jnp.logical_and, [falls(x) for x in parameters])
 
 
-def _condition(pair: _Pair, y: jax.Array, decay: jax.Array, *, is_close: bool = False):
-    """K, K′, K″ and N, given e^{−y}; K without a logarithm where y `is_close` to its root."""
+class _Place(NamedTuple):
+    """What K and the rates of one pair of each game come from at a level, `[games]` each."""
+
+    y: jax.Array
+    decay: jax.Array  # e^{−y}
+    spare: jax.Array  # log(1 + q)
+    omega: jax.Array
+    odds: jax.Array  # ε, inverse
+
+    @classmethod
+    def of(cls, pair: _Pair, y: jax.Array) -> "_Place":
+        decay = jnp.exp(-y)
+        spare = log(1 + pair.g * decay)
+        omega = exp(-(pair.alpha_weak + pair.beta_weak * (y + spare)))
+        return cls(y, decay, spare, omega, exp(-(pair.alpha_rival + pair.beta_rival * y)))
+
+    def moved_to(self, pair: _Pair, y: jax.Array) -> "_Place":
+        """The same at a level so close by that β times the way is small: by series."""
+        by = y - self.y
+        q = pair.g * self.decay
+        fall = _exp_of_small(-by)
+        spared = q * (fall - 1) / (1 + q)
+        spared *= 1 - spared * (1 / 2 - spared * (1 / 3))
+        return _Place(
+            y,
+            self.decay * fall,
+            self.spare + spared,
+            self.omega * _exp_of_small(-pair.beta_weak * (by + spared)),
+            self.odds * _exp_of_small(-pair.beta_rival * by),
+        )
+
+
+def _exp_of_small(x: jax.Array) -> jax.Array:
+    """e^x up to x⁴/24."""
+    return 1 + x * (1 + x * (1 / 2 + x * (1 / 6)))
+
+
+def _condition(pair: _Pair, y: jax.Array, decay: jax.Array, *, place: _Place | None = None):
+    """K, K′, K″ and N, given e^{−y}; K without a logarithm where a `place` is close to its root."""
     q = pair.g * decay
-    omega = exp(-(pair.alpha_weak + pair.beta_weak * (y + log(1 + q))))
+    if place is None:
+        omega = exp(-(pair.alpha_weak + pair.beta_weak * (y + log(1 + q))))
+    else:
+        omega = place.omega
     above, below = pair.c - pair.a * omega, pair.d * omega + pair.b
     # One division for 1/(1 + q) and 1/(N·D).
     whole = 1 / ((1 + q) * (above * below))
     share, inverse = above * below * whole, (1 + q) * whole
-    z = pair.alpha_rival + pair.beta_rival * y
-    if is_close:
-        value = -log1p_of_small(above * exp(-z) * (above * inverse) - 1)
+    if place is None:
+        value = pair.alpha_rival + pair.beta_rival * y - log(above * above * inverse)
     else:
-        value = z - log(above * above * inverse)
+        value = -log1p_of_small(above * place.odds * (above * inverse) - 1)
     rise = pair.beta_weak * share
     slope_weak = pair.s * omega * inverse * rise
     bend = 1 - (pair.b * above + pair.c * below) * inverse
@@ -271,18 +313,20 @@ def _take(alpha, beta, lower, upper, worth, weak) -> _Pair:
 
 def _polish(
     pair: _Pair, y: jax.Array, *, thorough: bool, fixed: bool
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[_Place | None, jax.Array, jax.Array]:
     """The last steps, in the games' dtype, and whether the last one was short enough for that.
 
     One, or, where `thorough`, two in float64: for all games where `fixed`, so that nothing waits
-    for a number from the device.
+    for a number from the device. Where there is but one, the place that it leads from, too.
     """
     most_left = jnp.finfo(pair.g.dtype).eps
+    furthest = most_left**0.25 / 2  # for series
     if pair.g.dtype != _FAST and not thorough:
         most_left *= 64  # 1e-14; how y enters K is rounded to as much where K is nearly level
 
     def step(y):
-        value, slope, curvature, above = _condition(pair, y, jnp.exp(-y), is_close=True)
+        place = _Place.of(pair, y)
+        value, slope, curvature, above = _condition(pair, y, place.decay, place=place)
         further = jnp.maximum(y + _step(value, slope, curvature), 0)
         # Where K is level the step is short far from any root: Newton's tells the distance.
         distance = jnp.maximum(jnp.abs(further - y), jnp.abs(value / slope))
@@ -292,11 +336,11 @@ def _polish(
         rate = 1 + pair.beta_weak * jnp.maximum(pair.c / jnp.where(inside, above, 1), 1)
         part = (pair.beta_rival - slope) / slope
         left = (distance * rate) ** 2 * distance * part * (1 + part)
-        short = (slope > 0) & inside & (left <= most_left) & (distance < 1e-2)
-        short &= jnp.abs(value) < SMALL
+        near = distance < 1e-2 if thorough else distance * (rate + pair.beta_rival) < furthest
+        short = (slope > 0) & inside & (left <= most_left) & near & (jnp.abs(value) < SMALL)
         # Stable at 0: where K falls from there, the step would go to where it ends to be.
         at_zero = (y == 0) & ((value >= 0) | ~inside)
-        return jnp.where(at_zero | ~inside, y, further), short | at_zero
+        return place, jnp.where(at_zero | ~inside, y, further), short | at_zero
 
     y = y.astype(pair.g.dtype)
     if not thorough:
@@ -304,34 +348,31 @@ def _polish(
 
     def once_more(carry):
         y, exact = carry
-        further, close = step(y)
+        _, further, close = step(y)
         return jnp.where(exact, y, further), exact | close
 
     nobody = jnp.isnan(y) & False  # varies over devices as `y` does inside shard_map
-    return some_times(once_more, (y, nobody), 1 if pair.g.dtype == _FAST else 2, fixed=fixed)
+    most = 1 if pair.g.dtype == _FAST else 2
+    y, exact = some_times(once_more, (y, nobody), most, fixed=fixed)
+    return None, y, exact
 
 
-def _rates(pair: _Pair, y: jax.Array) -> Rates:
+def _rates(pair: _Pair, at: _Place) -> Rates:
     """How fast e^y moves with what it comes from, by K(y) = 0, where N = D/ε."""
-    # The maximum is for the compiler: it would make another exponential of the inverse.
-    grown = jnp.maximum(jnp.exp(y), 1)
-    q = pair.g / grown
-    reached = y + log(1 + q)
-    omega = exp(-(pair.alpha_weak + pair.beta_weak * reached))
-    odds = exp(-(pair.alpha_rival + pair.beta_rival * y))  # ε, inverse
-    inverse = 1 / (pair.d * omega + pair.b)
+    inverse = 1 / (pair.d * at.omega + pair.b)
     # s is positive; the maximum is for the compiler, as in `exp`.
-    by_own = -jnp.maximum(pair.s, 0) * (omega * inverse) * (odds * inverse)
+    by_own = -jnp.maximum(pair.s, 0) * (at.omega * inverse) * (at.odds * inverse)
     rise = by_own * pair.beta_weak
-    pace = -1 / (pair.beta_rival * (1 + q) + rise)  # −1/K′ over 1 + q
-    growth = pace * (1 + q) * grown
-    by_lower, by_upper = growth * inverse * odds, growth * inverse
+    grown = 1 / at.decay
+    pace = -1 / (pair.beta_rival * (1 + pair.g * at.decay) + rise)  # −1/K′ over 1 + q
+    growth = pace * (grown + pair.g)
+    by_lower, by_upper = growth * inverse * at.odds, growth * inverse
     return Rates(
         alpha=(growth * by_own, growth),
-        beta=growth * by_own * reached,
+        beta=growth * by_own * (at.y + at.spare),
         budget=pace * rise,
-        lower=(-by_upper * omega * (1 + odds), by_lower * (1 + omega)),
-        upper=(-by_upper * (1 + odds), by_upper * (1 + omega)),
+        lower=(-by_upper * at.omega * (1 + at.odds), by_lower * (1 + at.omega)),
+        upper=(-by_upper * (1 + at.odds), by_upper * (1 + at.omega)),
     )
 
 
@@ -376,9 +417,9 @@ def _holds_on(pair: _Pair, level, decay, is_binding, thorough: bool) -> jax.Arra
     surely = ahead >= 0
 
     # For β_k ≥ β_w, Y′ ≥ 1/(1 + κ·ε) with κ = 0 where a ≤ 0: from here on Y − y loses less than
-    # log(1 + κ·ε)/β_k, and log(1 + q) falls to 0 meanwhile. Of what these two leave of G the slope
-    # has the sign of q − κ·ε. Where β_k ≤ 1 that turns from + to − if at all, so that G is least
-    # here or in the end; where β_k > 1, from − to +.
+    # log(1 + κ·ε)/β_k, while log(1 + q) falls to 0. The slope of what these two leave of G has the
+    # sign of q − κ·ε. Where β_k ≤ 1 that turns from + to − if at all: what is left is least here or
+    # in the end. Where β_k > 1 it turns from − to +: so it is if q ≥ κ·ε here.
     least_s = s - off * (c + d)
     kappa = (1 + _MARGIN) * jnp.maximum(a + off, 0) * (c + off) * odds / least_s
     loss = beta_weak * jnp.minimum(kappa, (1 + 1e-6) * jnp.log(1 + kappa) + 1.2e-7) / beta
